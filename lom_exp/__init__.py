@@ -1,0 +1,1 @@
+"""Offline-RL experiments: Learning on One Mode (LOM) and the methods it is compared with."""

@@ -1,0 +1,306 @@
+"""LOM: weighted imitation Learning on One Mode (Wang, Jin and Montana, ICLR 2025).
+
+A Gaussian mixture models the dataset's behavior, a hyper-Q scores each component by the expected
+value of its actions, and the policy imitates samples of the best component, weighted by advantage.
+
+The defaults follow the authors' released code (conf/algo/lom.yaml), `conf/algo/lom_paper.yaml`
+Algorithm 1, Eq. 14-18 and Table 3. Departures, each a field where both readings are worth having:
+
+- The code takes the next row's action as the next action, also across a time limit; here it is
+  the episode's own (preprocessing.next_actions=legacy restores theirs). Eq. 16 has no terminal
+  mask; here, as in the code, there is one.
+- The code clamps the log-stds to [-15, 0] in the likelihood and in the hyper-Q's labels but not
+  where the imitated action is drawn; here the one clamp is part of the mixture. The paper has none.
+- Component densities are diagonal Gaussians; Eq. 14's isotropic one is normalized for A = 1 only.
+- `component_loss`: Eq. 15's log of the mixture density, or the mean over components of
+  log(weight density), which the code minimized until 29 Nov 2024.
+- `hyper_critic`: M heads, which take one pass a state, or the code's one-hot input, which takes M.
+  Both regress all components (Eq. 17 draws one; same expectation, less variance). Neither has a
+  target network: Algorithm 1 updates one (line 19) but never reads it.
+- `inverse_temperature` multiplies the advantage: the code's beta. Eq. 18 divides by its beta.
+- `baseline` of the advantage: Q of the policy's action (code), of the component's mean (paper), or
+  the hyper-Q of the component, which is the expectation both stand for.
+- `policy_loss`: squared error on the mean (code) or log-likelihood (Eq. 18). Both have the same
+  optimal mean.
+- Eq. 14 leaves the means unbounded; the code squashes them: `squash_means`.
+
+Shapes: B batch, O observation, A action, M components, K critics. This file sees one run.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, vmap
+
+from lom_exp import validation
+from lom_exp.distributions import component_log_probs, gaussian_log_prob, mixture_log_prob
+from lom_exp.networks import (
+    Network,
+    Params,
+    descend,
+    init_mlp,
+    init_mlps,
+    mlp,
+    network,
+    polyak,
+    select,
+)
+from lom_exp.random import Rng
+from lom_exp.types import Metrics, Transitions
+
+RARE_WEIGHT = 0.05  # mixing weight below which a chosen component is counted as rare
+
+
+@dataclass(frozen=True)
+class Config:
+    """Hyperparameters of LOM; Table 3's where the paper prints them, else the authors' code's."""
+
+    num_components: int = 10  # M
+    component_loss: str = "mixture"  # or legacy_component_mean
+    squash_means: bool = True  # component means through tanh
+    min_log_std: float = -15.0  # of a component
+    max_log_std: float = 0.0
+    min_component_weight: float = 0.0  # components of a smaller mixing weight are never chosen
+    num_critics: int = 1  # K; the target is the minimum over them
+    discount: float = 0.99
+    tau: float = 0.005  # Polyak rate of the target critics
+    target_update_period: int = 2  # updates from one Polyak step to the next
+    smoothing_std: float = 0.2  # of the noise on next actions, 0 for none
+    smoothing_clip: float = 0.5  # bound of that noise
+    hyper_critic: str = "heads"  # or one_hot
+    hyper_critic_samples: int = 1  # actions drawn per component for a hyper-Q label
+    inverse_temperature: float = 5.0  # multiplies the advantage, in 1/return
+    max_weight: float = 50.0  # C, the ceiling of exp(advantage)
+    baseline: str = "policy"  # or component_mean, hyper_critic
+    policy_loss: str = "squared_error"  # or log_likelihood
+    action_noise_std: float = 0.0  # of the noise on imitated actions, which is not clipped
+    behavior_learning_rate: float = 1e-3
+    critic_learning_rate: float = 3e-4
+    hyper_critic_learning_rate: float = 1e-3
+    policy_learning_rate: float = 1e-3
+    behavior_batch_size: int = 512
+    critic_batch_size: int = 256
+    hyper_critic_batch_size: int = 1024  # states; each is labeled for all M components
+    policy_batch_size: int = 256
+    hidden_sizes: tuple[int, ...] = (256, 256)  # of critics, hyper-Q and policy
+    behavior_hidden_sizes: tuple[int, ...] = (512, 512)
+
+    def __post_init__(self) -> None:
+        validation.positive(self, "num_components", "num_critics", "target_update_period")
+        validation.positive(self, "hyper_critic_samples", "inverse_temperature", "max_weight")
+        validation.positive(self, "behavior_batch_size", "critic_batch_size")
+        validation.positive(self, "hyper_critic_batch_size", "policy_batch_size")
+        validation.positive(self, "behavior_learning_rate", "critic_learning_rate")
+        validation.positive(self, "hyper_critic_learning_rate", "policy_learning_rate")
+        validation.non_negative(self, "smoothing_std", "smoothing_clip", "action_noise_std")
+        validation.unit_interval(self, "discount", "tau", "min_component_weight")
+        validation.layer_sizes(self, "hidden_sizes", "behavior_hidden_sizes")
+        validation.ordered(self, "min_log_std", "max_log_std")
+        validation.one_of(self, "component_loss", ("mixture", "legacy_component_mean"))
+        validation.one_of(self, "hyper_critic", ("heads", "one_hot"))
+        validation.one_of(self, "baseline", ("policy", "component_mean", "hyper_critic"))
+        validation.one_of(self, "policy_loss", ("squared_error", "log_likelihood"))
+
+
+class State(NamedTuple):
+    behavior: Network
+    critics: Network  # every leaf leads with K
+    target_critics: Params
+    hyper_critic: Network
+    policy: Network  # of (mean's layers, log_std (A,))
+
+
+Updated = tuple[State, Metrics]
+
+
+def mixture(params: Params, observations: Tensor, config: Config) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits (B, M), means (B, M, A) and standard deviations (B, M, A) of the behavior."""
+    outputs, m = mlp(params, observations), config.num_components
+    means, log_stds = outputs[..., :-m].unflatten(-1, (2, m, -1)).unbind(-3)
+    if config.squash_means:
+        means = torch.tanh(means).clamp(-0.9999, 0.9999)
+    stds = log_stds.clamp(config.min_log_std, config.max_log_std).exp()
+    return outputs[..., -m:], means, stds
+
+
+def q(params: Params, observations: Tensor, actions: Tensor) -> Tensor:
+    """Q of one critic: (..., O), (..., A) -> (...)."""
+    return mlp(params, torch.cat((observations, actions), -1)).squeeze(-1)
+
+
+q_ensemble = vmap(q, in_dims=(0, None, None))  # (K, B)
+
+
+def first_critic(state: State) -> Params:
+    return [(weight[0], bias[0]) for weight, bias in state.critics.params]
+
+
+def hyper_q(params: Params, observations: Tensor, config: Config) -> Tensor:
+    """Hyper-Q of every component: (B, O) -> (B, M)."""
+    if config.hyper_critic == "heads":
+        return mlp(params, observations)
+    m = config.num_components
+    one_hot = torch.eye(m, device=observations.device).expand(len(observations), -1, -1)
+    repeated = observations.unsqueeze(1).expand(-1, m, -1)
+    return mlp(params, torch.cat((repeated, one_hot), -1)).squeeze(-1)
+
+
+def policy_mean(params: Params, observations: Tensor) -> Tensor:
+    """The deterministic policy, (B, A) in [-1, 1]."""
+    layers, _ = params
+    return torch.tanh(mlp(layers, observations))
+
+
+def init(observation_dim: int, action_dim: int, config: Config, rng: Rng) -> State:
+    """Networks with torch's default initialization; targets are copies."""
+    m, hidden, inputs = config.num_components, config.hidden_sizes, observation_dim + action_dim
+    behavior_sizes = [observation_dim, *config.behavior_hidden_sizes, m * (2 * action_dim + 1)]
+    if config.hyper_critic == "heads":
+        hyper_critic_sizes = [observation_dim, *hidden, m]
+    else:
+        hyper_critic_sizes = [observation_dim + m, *hidden, 1]
+    critics = init_mlps(rng, "critics", [inputs, *hidden, 1], config.num_critics)
+    policy = (
+        init_mlp(rng, "policy", [observation_dim, *hidden, action_dim]),
+        torch.zeros(action_dim),
+    )
+    return State(
+        behavior=network(init_mlp(rng, "behavior", behavior_sizes)),
+        critics=network(critics),
+        target_critics=critics,
+        hyper_critic=network(init_mlp(rng, "hyper_critic", hyper_critic_sizes)),
+        policy=network(policy),
+    )
+
+
+def update_behavior(state: State, data: Transitions, config: Config, rng: Rng) -> Updated:
+    """Fit the mixture to the dataset's actions by maximum likelihood (Eq. 15)."""
+    batch = data.sample(rng, "behavior/batch", config.behavior_batch_size)
+
+    def negative_log_likelihood(params: Params) -> Tensor:
+        logits, means, stds = mixture(params, batch.observations, config)
+        if config.component_loss == "mixture":
+            return -mixture_log_prob(batch.actions, logits, means, stds).mean()
+        log_probs = component_log_probs(batch.actions, means, stds)
+        return -(logits.log_softmax(-1) + log_probs).mean()
+
+    behavior, loss = descend(state.behavior, negative_log_likelihood, config.behavior_learning_rate)
+    return state._replace(behavior=behavior), {"behavior/loss": loss}
+
+
+def update_critics(state: State, data: Transitions, config: Config, rng: Rng) -> Updated:
+    """SARSA (Eq. 16) with smoothed next actions; the target is the minimum over target critics."""
+    batch = data.sample(rng, "critics/batch", config.critic_batch_size)
+    noise = config.smoothing_std * rng.normal("smoothing", batch.actions.shape)
+    noise = noise.clamp(-config.smoothing_clip, config.smoothing_clip)
+    next_actions = (batch.next_actions + noise).clamp(-1, 1)
+    next_q = q_ensemble(state.target_critics, batch.next_observations, next_actions).amin(0)
+    target_q = batch.rewards + config.discount * (1 - batch.terminations) * next_q
+
+    def squared_error(params: Params) -> Tensor:
+        errors = q_ensemble(params, batch.observations, batch.actions) - target_q  # (K, B)
+        return (errors**2).mean(-1).sum()
+
+    critics, loss = descend(state.critics, squared_error, config.critic_learning_rate)
+    target_critics = select(
+        rng.update % config.target_update_period == 0,
+        polyak(state.target_critics, critics.params, config.tau),
+        state.target_critics,
+    )
+    state = state._replace(critics=critics, target_critics=target_critics)
+    return state, {"critics/loss": loss, "critics/target_q": target_q.mean()}
+
+
+def update_hyper_critic(state: State, data: Transitions, config: Config, rng: Rng) -> Updated:
+    """Regress each component's hyper-Q onto the Q of actions drawn from it (Eq. 17)."""
+    observations = data.sample(
+        rng, "hyper_critic/batch", config.hyper_critic_batch_size
+    ).observations
+    _, means, stds = mixture(state.behavior.params, observations, config)
+    samples = (config.hyper_critic_samples, *means.shape)
+    actions = means + stds * rng.normal("components", samples)  # unclipped, as in the code
+    repeated = observations[:, None].expand(*samples[:-1], -1)
+    component_q = q(first_critic(state), repeated, actions).mean(0)  # (B, M)
+
+    def squared_error(params: Params) -> Tensor:
+        return ((hyper_q(params, observations, config) - component_q) ** 2).mean()
+
+    hyper_critic, loss = descend(
+        state.hyper_critic, squared_error, config.hyper_critic_learning_rate
+    )
+    metrics = {
+        "hyper_critic/loss": loss,
+        "hyper_critic/spread": component_q.amax(-1).mean() - component_q.amin(-1).mean(),
+    }
+    return state._replace(hyper_critic=hyper_critic), metrics
+
+
+def choose_component(hyper_qs: Tensor, logits: Tensor, config: Config) -> tuple[Tensor, Tensor]:
+    """The component (B,) of highest hyper-Q and its mixing weight (B,).
+
+    Components lighter than min_component_weight are left out, but never the heaviest one.
+    """
+    weights = logits.softmax(-1)
+    heaviest = weights == weights.amax(-1, keepdim=True)
+    eligible = (weights >= config.min_component_weight) | heaviest
+    chosen = hyper_qs.masked_fill(~eligible, -torch.inf).argmax(-1)
+    return chosen, weights.gather(-1, chosen[:, None]).squeeze(-1)
+
+
+def component(values: Tensor, chosen: Tensor) -> Tensor:
+    """One component's row of values (B, M, A): (B, A)."""
+    index = chosen[:, None, None].expand(-1, 1, values.shape[-1])
+    return values.gather(1, index).squeeze(1)
+
+
+def update_policy(state: State, data: Transitions, config: Config, rng: Rng) -> Updated:
+    """Imitate an action of the best component, weighted by its advantage (Eq. 18)."""
+    observations = data.sample(rng, "policy/batch", config.policy_batch_size).observations
+    logits, means, stds = mixture(state.behavior.params, observations, config)
+    hyper_qs = hyper_q(state.hyper_critic.params, observations, config)
+    chosen, mixing_weight = choose_component(hyper_qs, logits, config)
+    mean, std = component(means, chosen), component(stds, chosen)
+    actions = (mean + std * rng.normal("mode", mean.shape)).clamp(-1, 1)
+    actions = actions + config.action_noise_std * rng.normal("action_noise", actions.shape)
+
+    critic = first_critic(state)
+    if config.baseline == "policy":
+        baseline = q(critic, observations, policy_mean(state.policy.params, observations))
+    elif config.baseline == "component_mean":
+        baseline = q(critic, observations, mean)
+    else:
+        baseline = hyper_qs.gather(-1, chosen[:, None]).squeeze(-1)
+    advantages = q(critic, observations, actions) - baseline
+    weights = (config.inverse_temperature * advantages).exp().clamp(max=config.max_weight)
+
+    def weighted_imitation(params: Params) -> Tensor:
+        imitated = policy_mean(params, observations)
+        if config.policy_loss == "squared_error":
+            return (weights * ((imitated - actions) ** 2).mean(-1)).mean()
+        return -(weights * gaussian_log_prob(actions, imitated, params[1].exp())).mean()
+
+    policy, loss = descend(state.policy, weighted_imitation, config.policy_learning_rate)
+    metrics = {
+        "policy/loss": loss,
+        "policy/advantage": advantages.mean(),
+        "policy/weight": weights.mean(),
+        "policy/saturated_share": (weights >= config.max_weight).to(weights.dtype).mean(),
+        "policy/vanished_share": (weights < 1e-3).to(weights.dtype).mean(),
+        "policy/chosen_mixing_weight": mixing_weight.mean(),
+        "policy/rare_choice_share": (mixing_weight < RARE_WEIGHT).to(weights.dtype).mean(),
+        "policy/chosen_std": std.mean(),
+        "policy/chosen_hyper_q": hyper_qs.amax(-1).mean(),
+    }
+    return state._replace(policy=policy), metrics
+
+
+def act(state: State, observations: Tensor, config: Config, rng: Rng) -> Tensor:
+    """The policy's mean."""
+    return policy_mean(state.policy.params, observations)
+
+
+phases = {
+    "behavior": (update_behavior,),
+    "policy": (update_critics, update_hyper_critic, update_policy),
+}

@@ -1,0 +1,91 @@
+"""Networks as functions of their parameters; a Network is parameters with their Adam moments.
+
+Parameters are plain trees of tensors. A loss differentiates the parameters it is given and nothing
+else, so no algorithm needs to stop a gradient.
+"""
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.func import grad_and_value
+from torch.nn.functional import linear
+from torch.utils._pytree import tree_map
+
+from lom_exp.random import Rng
+
+Params = Any  # a tree of tensors
+
+
+class Network(NamedTuple):
+    """Parameters and the state of their Adam optimizer."""
+
+    params: Params
+    first_moment: Params
+    second_moment: Params
+    updates: Tensor  # int64, 0-d
+
+
+def network(params: Params) -> Network:
+    """A network that has not been updated yet."""
+    zeros = tree_map(torch.zeros_like, params)
+    updates = torch.zeros((), dtype=torch.int64)
+    return Network(params, zeros, tree_map(torch.zeros_like, params), updates)
+
+
+def init_mlp(rng: Rng, name: str, sizes: Sequence[int]) -> Params:
+    """Layers of (weight (out, in), bias (out,)), uniform in ±1/sqrt(in): torch.nn.Linear's own."""
+    layers = []
+    for i, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
+        weight = 2 * rng.uniform(f"{name}/{i}/weight", (fan_out, fan_in)) - 1
+        bias = 2 * rng.uniform(f"{name}/{i}/bias", (fan_out,)) - 1
+        layers.append((weight * fan_in**-0.5, bias * fan_in**-0.5))
+    return layers
+
+
+def init_mlps(rng: Rng, name: str, sizes: Sequence[int], count: int) -> Params:
+    """`count` independent MLPs, stacked: every leaf leads with `count`."""
+    members = [init_mlp(rng, f"{name}/{i}", sizes) for i in range(count)]
+    return tree_map(lambda *leaves: torch.stack(leaves), *members)
+
+
+def mlp(params: Params, inputs: Tensor) -> Tensor:
+    """ReLU MLP without an output nonlinearity: (..., in) -> (..., out)."""
+    *hidden, (weight, bias) = params
+    for hidden_weight, hidden_bias in hidden:
+        inputs = torch.relu(linear(inputs, hidden_weight, hidden_bias))
+    return linear(inputs, weight, bias)
+
+
+def descend(
+    net: Network, loss: Callable[[Params], Tensor], learning_rate: float | Tensor
+) -> tuple[Network, Tensor]:
+    """One step of Adam (Kingma and Ba, 2015; betas 0.9 and 0.999, epsilon 1e-8, as torch's).
+
+    Returns the network after the step and the loss before it.
+    """
+    grads, value = grad_and_value(loss)(net.params)
+    updates = net.updates + 1
+    first_moment = tree_map(lambda m, g: m.lerp(g, 0.1), net.first_moment, grads)
+    second_moment = tree_map(lambda v, g: v.lerp(g * g, 0.001), net.second_moment, grads)
+    count = updates.double()  # in float32, 1 - 0.999^n would lose four digits at first
+    step_size = learning_rate / (1 - 0.9**count).to(value.dtype)
+    correction = (1 - 0.999**count).sqrt().to(value.dtype)
+
+    def step(param: Tensor, m: Tensor, v: Tensor) -> Tensor:
+        return param - step_size * m / (v.sqrt() / correction + 1e-8)
+
+    params = tree_map(step, net.params, first_moment, second_moment)
+    return Network(params, first_moment, second_moment, updates), value
+
+
+def polyak(target: Params, online: Params, tau: float | Tensor) -> Params:
+    """target <- (1 - tau) target + tau online."""
+    return tree_map(lambda t, o: t + tau * (o - t), target, online)
+
+
+def select(condition: Tensor, new: Any, old: Any) -> Any:
+    """The tree `new` where the 0-d condition holds, else `old`: one graph for a delayed update."""
+    return tree_map(lambda n, o: torch.where(condition, n, o), new, old)
