@@ -26,7 +26,7 @@ class Snapshot(NamedTuple):
 
     state: State
     sums: Metrics  # of each metric since metrics were last logged, 0-d
-    count: int  # updates in those sums
+    num_summed: int  # updates in those sums
 
 
 def save(folder: Path, run_id: str, step: int, snapshot: Snapshot) -> None:
@@ -37,7 +37,7 @@ def save(folder: Path, run_id: str, step: int, snapshot: Snapshot) -> None:
     state = {keystr(path): leaf for path, leaf in tree_flatten_with_path(snapshot.state)[0]}
     content = {"run": run_id, "step": step, "state": state}
     buffer = io.BytesIO()
-    torch.save(content | {"sums": snapshot.sums, "count": snapshot.count}, buffer)
+    torch.save(content | {"sums": snapshot.sums, "num_summed": snapshot.num_summed}, buffer)
     path = folder / f"{step:010d}.pt"
     try:
         write_atomically(path, buffer.getvalue())
@@ -108,4 +108,4 @@ def load(folder: Path, step: int, template: State) -> Snapshot:
                 "network or data; remove the folder's checkpoints to start again"
             )
     state = tree_unflatten([saved[name] for name in expected], structure)
-    return Snapshot(state, content["sums"], content["count"])
+    return Snapshot(state, content["sums"], content["num_summed"])

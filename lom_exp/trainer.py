@@ -134,7 +134,7 @@ class Trainer:
 
     def restore(self, snapshots: Sequence[Snapshot]) -> None:
         """Continue from these snapshots, one for each run, all taken after the same update."""
-        self._count = snapshots[0].count
+        self._count = snapshots[0].num_summed
         for lane in self._lanes:
             mine = [(snapshots[i].state, snapshots[i].sums) for i in lane.runs]
             lane.state, lane.sums = (

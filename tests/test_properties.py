@@ -95,7 +95,7 @@ def test_interrupted_training_ends_to_the_bit_where_uninterrupted_does(
     second.advance(phases[-1], stop, 4)
     for one, other in zip(uninterrupted, second.snapshots(), strict=True):
         assert equal(one, other)
-        assert one.count == other.count
+        assert one.num_summed == other.num_summed
         assert one.sums.keys() == other.sums.keys()
         assert all(torch.equal(one.sums[key], other.sums[key]) for key in one.sums)
 

@@ -1,4 +1,4 @@
-"""A tiny problem, all axes of different length, on which any algorithm can be trained in a blink."""
+"""A tiny problem, all axes of different length, on which any algorithm trains in a blink."""
 
 import dataclasses
 from collections.abc import Sequence

@@ -117,7 +117,7 @@ Updated = tuple[State, Metrics]
 def mixture(params: Params, observations: Tensor, config: Config) -> tuple[Tensor, Tensor, Tensor]:
     """Logits (B, M), means (B, M, A) and standard deviations (B, M, A) of the behavior."""
     outputs, m = mlp(params, observations), config.num_components
-    means, log_stds = outputs[..., :-m].unflatten(-1, (2, m, -1)).unbind(-3)
+    means, log_stds = outputs[..., :-m].reshape(*outputs.shape[:-1], 2, m, -1).unbind(-3)
     if config.squash_means:
         means = torch.tanh(means).clamp(-0.9999, 0.9999)
     stds = log_stds.clamp(config.min_log_std, config.max_log_std).exp()
