@@ -5,6 +5,7 @@ folder is named by what the run is, so the same run always finds its folder agai
 """
 
 import json
+import math
 import os
 import time
 from collections.abc import Mapping
@@ -55,6 +56,14 @@ def read_json(path: Path) -> dict[str, Any] | None:
     return content if isinstance(content, dict) else None
 
 
+def _without_nan(content: Any) -> Any:
+    if isinstance(content, Mapping):
+        return {key: _without_nan(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_without_nan(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
 class RunFolder:
     """One run's folder. Make it with `open`; close it, or use it in a with statement."""
 
@@ -100,9 +109,10 @@ class RunFolder:
         write_atomically(self.path / "status.json", json.dumps(content, indent=2).encode())
 
     def append(self, journal: str, entry: Mapping[str, Any]) -> None:
-        """Add a line to metrics.jsonl or evaluations.jsonl."""
+        """Add a line to metrics.jsonl or evaluations.jsonl; JSON has null for what is not finite."""
+        line = json.dumps(_without_nan(entry), allow_nan=False)
         with (self.path / journal).open("a") as file:
-            file.write(json.dumps(entry) + "\n")
+            file.write(line + "\n")
 
     def rewind(self, step: int) -> None:
         """Drop what was logged after a step, and final evaluations, before going on from there."""

@@ -1,0 +1,150 @@
+"""How figures look: one style, one palette, captions, and files that depend on the data alone."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import matplotlib
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from analysis import scores
+from analysis.runs import Results
+from analysis.table import plain
+
+PANEL = [*scores.CELL, "provenance"]
+PANEL.remove("M")
+
+# Okabe and Ito's palette: told apart by color-blind readers, and by lightness when printed gray.
+MEAN = "#0072B2"
+SEED = "#56B4E9"
+DATASET = "#D55E00"
+INK = "#333333"
+
+_STYLE = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same on every machine
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.labelsize": 9,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "axes.edgecolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "grid.color": "#DDDDDD",
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "pdf.fonttype": 42,  # text stays text
+    "svg.hashsalt": "analysis",
+}
+CAPTION_SIZE = 7.5
+_LINE_HEIGHT = 1.35 * CAPTION_SIZE / 72  # inches
+_CHARACTERS_PER_INCH = 17.0
+_EDGE = 0.08  # inches
+_TITLE_HEIGHT = 0.26  # inches
+_LEGEND_ROW_HEIGHT, _LEGEND_ENTRY_WIDTH = 0.2, 1.65  # inches
+
+
+@contextmanager
+def figure(
+    width: float, height: float, legend: Sequence[Line2D], caption: Sequence[str], title: str = ""
+) -> Iterator[Figure]:
+    """A figure with `width` x `height` inches for panels; title and legend above, caption below.
+
+    Args:
+        caption: one paragraph an entry; folded to the width.
+    """
+    below_text = fold(caption, width)
+    titles = textwrap.wrap(title, int(width * 12.5))
+    legend_columns = max(1, min(len(legend), int(width / _LEGEND_ENTRY_WIDTH)))
+    titled = len(titles) * _TITLE_HEIGHT
+    above = titled + math.ceil(len(legend) / legend_columns) * _LEGEND_ROW_HEIGHT + _EDGE
+    below = (below_text.count("\n") + 1) * _LINE_HEIGHT + 0.12
+    total = above + height + below
+    with matplotlib.rc_context(_STYLE):
+        made = Figure(figsize=(width, total), layout="constrained")
+        made.get_layout_engine().set(
+            rect=(0, below / total, 1, height / total), w_pad=_EDGE, h_pad=_EDGE
+        )
+        left = _EDGE / width
+        made.text(left, 1 - _EDGE / total, "\n".join(titles), va="top", fontsize=10.5)
+        made.legend(
+            handles=legend,
+            loc="upper left",
+            bbox_to_anchor=(left, 1 - (titled + _EDGE / 2) / total),
+            borderaxespad=0,
+            ncols=legend_columns,
+            columnspacing=1.4,
+        ).set_in_layout(False)
+        made.text(
+            left,
+            (below - 0.04) / total,
+            below_text,
+            va="top",
+            fontsize=CAPTION_SIZE,
+            linespacing=1.2,
+            color=INK,
+        )
+        yield made
+
+
+def save(made: Figure, stem: Path) -> list[Path]:
+    """Write `stem`.png and `stem`.pdf, without dates: the same results give the same bytes."""
+    png, pdf = stem.with_name(f"{stem.name}.png"), stem.with_name(f"{stem.name}.pdf")
+    # The layout's solver differs in the last digits from one time to the next.
+    made.draw_without_rendering()
+    made.set_layout_engine("none")
+    for axes in made.axes:
+        axes.set_position([round(value, 5) for value in axes.get_position().bounds])
+    made.savefig(png, dpi=200)
+    made.savefig(pdf, metadata={"CreationDate": None})
+    return [png, pdf]
+
+
+def heading(panel: pd.DataFrame) -> list[str]:
+    """Dataset; algorithm and what is fixed; which data: a line each."""
+    first = panel.iloc[0]
+    fixed = [first["label"]]
+    if not pd.isna(first["beta"]):
+        fixed.append(f"beta={plain(first['beta'])}")
+    if first["settings"]:
+        fixed.append(first["settings"])
+    return [first["env"], ", ".join(fixed), scores.data_name(first["provenance"])]
+
+
+def fold(lines: Sequence[str], width: float) -> str:
+    """Lines in the caption's size, folded to `width` inches."""
+    columns = int(width * _CHARACTERS_PER_INCH)
+    return "\n".join(part for line in lines for part in textwrap.wrap(line, columns))
+
+
+def lengths(panel: pd.DataFrame) -> list[str]:
+    """The seeds and the configured phase lengths of a panel's runs, a line each."""
+    seeds = sorted(set(panel["seed"]))
+    named = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+    updates = sorted({tuple(entry.items()) for entry in panel["updates"]})
+    phases = " or ".join(
+        " + ".join(f"{count:,} {phase}" for phase, count in entry) for entry in updates
+    )
+    return [named, f"{phases} updates"] if phases else [named]
+
+
+def incomplete(results: Results) -> list[str]:
+    """A paragraph for a caption if not all runs are finished and sound."""
+    concerned = {run for run, _ in results.problems}
+    if not concerned:
+        return []
+    total = len(concerned | set(results.runs["run"]))
+    return [
+        f"INCOMPLETE: {len(concerned)} of {total} runs of {results.name} are unfinished, missing "
+        "or damaged; the command's output and table.md name them."
+    ]

@@ -1,0 +1,155 @@
+"""The result table of a sweep or of a whole results folder: terminal, CSV and Markdown.
+
+python -m analysis.table [sweep]
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from analysis import command, scores
+from analysis.command import Written
+from analysis.runs import Results
+
+NOTES = (
+    "Scores are normalized returns, 100 (R - random) / (expert - random).",
+    "`last ten` is the mean of a run's last ten evaluations, or of as many as it has "
+    "(`evaluations`); `last` is its last evaluation alone.",
+    "± is the standard deviation over seeds. The interval is a seeded 95% bootstrap of the mean "
+    "over seeds; of 3 seeds or fewer no interval is meaningful, and the range is given instead.",
+    "`data's own` is the mean score of the dataset's own episodes.",
+)
+
+
+_NOTHING = "-"
+_LEGEND = Text(
+    "±: standard deviation over seeds. last ten: mean of the last ten evaluations.\n"
+    "interval: of its mean over seeds; or the range, where so few seeds give no meaningful one.",
+    style="dim",
+)
+
+
+def write(results: Results, out: Path) -> tuple[pd.DataFrame, list[Path]]:
+    """Write table.csv (full precision) and table.md into `out`; the cells and the two paths.
+
+    Raises:
+        AnalysisError: nothing is evaluated yet, or a cell mixes data or repeats a seed.
+    """
+    cells = scores.per_cell(scores.per_run(results))
+    csv_file, markdown_file = out / "table.csv", out / "table.md"
+    cells.round(6).to_csv(csv_file, index=False, lineterminator="\n")
+    title = f"Results of {results.name}"
+    markdown_file.write_text(command.markdown(title, results, readable(cells), NOTES))
+    return cells, [csv_file, markdown_file]
+
+
+def readable(cells: pd.DataFrame, statistic: str = "last_ten") -> pd.DataFrame:
+    """`scores.per_cell`'s frame as strings for people; the spread and interval of `statistic`."""
+    other = "last" if statistic == "last_ten" else "last_ten"
+    return pd.DataFrame(
+        {
+            "algorithm": cells["label"],
+            "dataset": cells["env"],
+            "M": cells["M"].map(plain),
+            "beta": cells["beta"].map(plain),
+            "settings": cells["settings"],
+            "seeds": cells["seeds"].astype(str),
+            _heading(statistic): _means(cells, statistic),
+            "interval": [
+                _span(low, high)
+                for low, high in zip(
+                    cells[f"{statistic}_low"], cells[f"{statistic}_high"], strict=True
+                )
+            ],
+            "interval is": cells["interval"],
+            _heading(other): _means(cells, other),
+            "evaluations": cells["evaluations"].astype(str),
+            "data's own": cells["dataset_score"].map(_score),
+            "data": cells["data"],
+            "status": cells["status"],
+        }
+    )
+
+
+def plain(value: float) -> str:
+    """A setting's value without trailing zeros; a dash where there is none."""
+    return _NOTHING if pd.isna(value) else f"{value:g}"
+
+
+def terminal(results: Results, cells: pd.DataFrame) -> Group:
+    """A table per dataset for a terminal; what is the same in all its rows stands above it."""
+    parts: list[RenderableType] = [Text(f"Normalized scores of {results.name}", style="bold")]
+    for _, dataset in cells.groupby(["env", "provenance"], sort=True):
+        parts += ["", *_terminal_table(readable(dataset))]
+    return Group(*parts, _LEGEND)
+
+
+def _terminal_table(rows: pd.DataFrame) -> tuple[Text, Table]:
+    rows = rows.drop(columns="evaluations")
+    identity = ["dataset", "algorithm", "beta", "settings", "data", "data's own", "status"]
+    shared = [column for column in [*identity, "interval is"] if rows[column].nunique() == 1]
+    names = {"beta": "beta ", "data's own": "data's own score ", "interval is": "interval: "}
+    title = [
+        names.get(column, "") + rows[column].iloc[0]
+        for column in shared
+        if rows[column].iloc[0] not in ("", _NOTHING)
+    ]
+    if (rows["M"] == _NOTHING).all():
+        shared.append("M")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in rows.columns.drop(shared):
+        table.add_column(
+            column,
+            justify="left" if column in (*identity, "interval is") else "right",
+            overflow="fold",
+        )
+    for row in rows.drop(columns=shared).itertuples(index=False):
+        table.add_row(*(Text(cell) for cell in row))
+    return Text(" · ".join(title), style="bold"), table
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line."""
+
+    def run(results: Results, out: Path, _: argparse.Namespace) -> Written:
+        cells, files = write(results, out)
+        # A pipe or a log file has no width of its own to fold cells to.
+        console = Console(width=None if sys.stdout.isatty() else 120)
+        console.print(terminal(results, cells), highlight=False)
+        return Written(files, results.problems)
+
+    return command.main(command.parser("Table of scores over seeds."), run, argv)
+
+
+def _heading(statistic: str) -> str:
+    return statistic.replace("_", " ")
+
+
+def _means(cells: pd.DataFrame, statistic: str) -> list[str]:
+    """`12.3 ± 4.5`, or the mean alone of a single seed."""
+    return [
+        _score(mean) if math.isnan(std) else f"{mean:.1f} ± {std:.1f}"
+        for mean, std in zip(cells[statistic], cells[f"{statistic}_std"], strict=True)
+    ]
+
+
+def _span(low: float, high: float) -> str:
+    return _NOTHING if math.isnan(low) else f"{low:.1f} to {high:.1f}"
+
+
+def _score(value: float) -> str:
+    return _NOTHING if math.isnan(value) else f"{value:.1f}"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

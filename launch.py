@@ -1,0 +1,8 @@
+"""Train and evaluate runs: `python launch.py --help`."""
+
+import sys
+
+from lom_exp.launcher import main
+
+if __name__ == "__main__":
+    sys.exit(main())

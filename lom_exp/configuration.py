@@ -1,0 +1,261 @@
+"""From conf/ and a command line to RunSpecs: Hydra's composition, checked before any work.
+
+Defaults live once: an algorithm's in its Config, which is the schema of `algo`; everything else's
+in conf/. Schemas close the config: an unknown key or a value of the wrong type does not compose.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, fields
+from typing import Any
+
+import yaml
+from hydra import initialize_config_dir
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from lom_exp.algorithms import REGISTRY
+from lom_exp.composition_errors import explain, nearest
+from lom_exp.datasets import EnvConfig, Preprocessing
+from lom_exp.overrides import CONF, quote_numbers
+from lom_exp.provenance import History, history, references
+from lom_exp.runspec import EvaluationConfig, ExecutionConfig, RunSpec, TrackingConfig
+from lom_exp.types import Algorithm, ConfigError
+
+RULES = {  # of the paper's symbols: what they must be, and the test
+    "M": ("a whole number of at least 1, such as M=10", lambda value: value >= 1),
+    "beta": ("a finite number above 0, such as beta=0.3", lambda value: 0 < value < math.inf),
+}
+
+
+@dataclass
+class _Network:
+    """Widths of hidden layers; the schema of conf/network."""
+
+    hidden_sizes: list[int] = MISSING
+    behavior_hidden_sizes: list[int] = MISSING
+
+
+@dataclass
+class _Schema:
+    """Types of the keys of conf/config.yaml and of what the groups set."""
+
+    algorithm: str = MISSING
+    label: str = MISSING
+    algo: Any = MISSING  # the algorithm's Config
+    M: int | None = None
+    beta: float | None = None
+    network: _Network = MISSING
+    env: EnvConfig = MISSING
+    preprocessing: Preprocessing = MISSING
+    updates: dict[str, int] = MISSING
+    seed: int = MISSING
+    evaluation: EvaluationConfig = MISSING
+    dtype: str = MISSING
+    device: str = MISSING
+    compile: bool = MISSING
+    threads: int | None = MISSING
+    vectorize: str = MISSING
+    log_every: int = MISSING
+    checkpoint_every: float = MISSING
+    results: str = MISSING
+    tracking: TrackingConfig = MISSING
+    sweep_name: str | None = MISSING
+
+
+EXECUTION_KEYS = (  # of _Schema: what changes no result
+    *("device", "compile", "threads", "vectorize", "log_every", "checkpoint_every", "results"),
+    *("tracking", "sweep_name"),
+)
+
+
+def register() -> None:
+    """Give Hydra the schemas, the rows of conf/tuned and the resolver of conf/algo/lom_paper."""
+    store = ConfigStore.instance()
+    schema = OmegaConf.structured(_Schema)
+    for key, kind in (
+        ("env", EnvConfig),
+        ("preprocessing", Preprocessing),
+        ("evaluation", EvaluationConfig),
+        ("tracking", TrackingConfig),
+    ):
+        schema[key] = _writable(kind)
+    store.store(group="schema", name="run", node=schema, package="_global_", provider="lom_exp")
+    for name, algorithm in REGISTRY.items():
+        node = _writable(algorithm.Config)
+        store.store(group="schema", name=name, node=node, provider="lom_exp")
+    for path in sorted((CONF / "tuned").glob("*.yaml")):
+        for name, row in yaml.safe_load(path.read_text()).items():
+            symbols = {key: row[key] for key in row if key in RULES}
+            fields = {key: row[key] for key in row if key not in RULES}
+            store.store(
+                group=f"tuned/{path.stem}",
+                name=name,
+                node={**symbols, "algo": fields},
+                package="_global_",
+                provider="lom_exp",
+            )
+    OmegaConf.register_new_resolver("inverse", lambda value: 1 / value, replace=True)
+
+
+def _writable(kind: type) -> DictConfig:
+    """A frozen dataclass as a schema; OmegaConf would refuse all overrides of a read-only one."""
+    node: DictConfig = OmegaConf.structured(kind)
+    OmegaConf.set_readonly(node, None)
+    return node
+
+
+def compose(overrides: Sequence[str] = ()) -> RunSpec:
+    """The run of a command line's overrides (no sweeps), as in compose(["algo=bc", "seed=3"]).
+
+    Raises ConfigError.
+    """
+    register()
+    with ExitStack() as stack:
+        stack.enter_context(initialize_config_dir(str(CONF), version_base="1.3"))
+        loader = GlobalHydra.instance().config_loader()
+        try:
+            arguments = quote_numbers(overrides)
+            config = loader.load_configuration("config", arguments, RunMode.RUN)
+        except Exception as error:
+            message = explain(error)
+            if message is None:
+                raise
+            raise ConfigError(message) from error
+        return run_spec(config, loader)
+
+
+def run_spec(config: DictConfig, loader: ConfigLoader) -> RunSpec:
+    """The run that a composed config (with its `hydra` node) describes; raises ConfigError."""
+    origins = history(loader, config)
+    algorithm = _algorithm(config)
+    _check_symbols(config, origins)
+    _check_updates(config, algorithm)
+    plain = _plain(config)
+    return RunSpec(
+        algorithm=config.algorithm,
+        label=config.label,
+        env=_build(EnvConfig, plain["env"], "env"),
+        preprocessing=_build(Preprocessing, plain["preprocessing"], "preprocessing"),
+        config=_build(algorithm.Config, plain["algo"], "algo"),
+        updates={phase: plain["updates"][phase] for phase in algorithm.phases},
+        seed=config.seed,
+        evaluation=_build(EvaluationConfig, plain["evaluation"], "evaluation"),
+        dtype=config.dtype,
+        M=config.M,
+        beta=config.beta,
+        sources={
+            key: origins.source(key)
+            for key in ("M", "beta", *(f"algo.{name}" for name in plain["algo"]))
+            if plain.get(key, "") is not None
+        },
+        resolved=plain,
+    )
+
+
+def execution_config(configs: Sequence[DictConfig]) -> ExecutionConfig:
+    """How the runs of these configs are carried out, together; raises ConfigError."""
+    first, *rest = [
+        {key: OmegaConf.to_container(config, resolve=True)[key] for key in EXECUTION_KEYS}
+        for config in configs
+    ]
+    for key, value in first.items():
+        if any(other[key] != value for other in rest):
+            raise ConfigError(
+                f"{key} differs between runs of one sweep, but it belongs to the process that "
+                "trains them all; start one sweep for each value"
+            )
+    del first["sweep_name"]
+    tracking = TrackingConfig(**first.pop("tracking"))
+    first["vectorize"] = first["vectorize"].lower()  # YAML's true becomes Python's True
+    return ExecutionConfig(**first, tracking=tracking)
+
+
+def _plain(config: DictConfig) -> dict[str, Any]:
+    """All but the `hydra` node, interpolations resolved, in plain containers."""
+    _refuse_unknown("", config, {field.name for field in fields(_Schema)} | {"hydra"})
+    try:
+        return {
+            key: OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+            for key, node in config.items()
+            if key != "hydra"
+        }
+    except OmegaConfBaseException as error:
+        raise ConfigError(explain(error)) from error
+
+
+def _refuse_unknown(prefix: str, keys: Iterable[Any], known: Iterable[str]) -> None:
+    """A key that `+key=value` has smuggled past the schema is a mistake all the same."""
+    for key in map(str, keys):
+        if key not in known:
+            raise ConfigError(
+                f"{prefix}{key}: there is no such key{nearest(key, known, prefix)}; leave it out"
+            )
+
+
+def _build(kind: Any, values: Mapping[str, Any], key: str) -> Any:
+    """The dataclass of a node; its own range checks speak with the node's name."""
+    _refuse_unknown(f"{key}.", values, [field.name for field in fields(kind)])
+    try:
+        return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    except ConfigError as error:
+        raise ConfigError(str(error) if key == "env" else f"{key}.{error}") from error
+
+
+def _algorithm(config: DictConfig) -> Algorithm:
+    if config.algorithm not in REGISTRY:
+        raise ConfigError(
+            f"algorithm={config.algorithm} is no module of lom_exp.algorithms"
+            f"{nearest(config.algorithm, REGISTRY)}; algo=... chooses one"
+        )
+    return REGISTRY[config.algorithm]
+
+
+def _check_symbols(config: DictConfig, origins: History) -> None:
+    """M and beta are in range, wanted by the algorithm, and not passed over."""
+    fields = {field: origins[field] for field in origins if field.startswith("algo.")}
+    for symbol, (rule, holds) in RULES.items():
+        value = config[symbol]
+        users = [
+            field
+            for field, places in fields.items()
+            if any(symbol in references(place.value) for place in places)
+        ]
+        if value is not None and not users:
+            source = origins.source(symbol)
+            given = source if source.startswith(f"{symbol}=") else f"{symbol}={value} ({source})"
+            raise ConfigError(f"{given}: algo={config.label} has no {symbol}; leave it out")
+        if users and (value is None or not holds(value)):
+            raise ConfigError(f"{symbol}={value} cannot be used: it must be {rule}")
+        for field in users:
+            place = origins[field][-1]
+            if symbol not in references(place.value):
+                equal = any(earlier.value == f"${{{symbol}}}" for earlier in origins[field])
+                raise ConfigError(
+                    f"{field}={place.value} ({place.source}) would pass over {symbol}, which "
+                    f"algo={config.label} sets it from and which names the run; "
+                    f"give {symbol}={place.value if equal else '...'} instead"
+                )
+
+
+def _check_updates(config: DictConfig, algorithm: Algorithm) -> None:
+    for phase, length in config.updates.items():
+        if phase not in algorithm.phases:
+            raise ConfigError(
+                f"updates.{phase}={length}: algo={config.label} has no phase {phase}"
+                f"{nearest(phase, algorithm.phases)}; its phases are {', '.join(algorithm.phases)}"
+            )
+        if length < 0:
+            raise ConfigError(f"updates.{phase}={length} cannot be used: it must be 0 or above")
+    for phase in algorithm.phases:
+        if phase not in config.updates:
+            raise ConfigError(
+                f"updates.{phase} is not set; add it to conf/algo/{config.label}.yaml"
+            )

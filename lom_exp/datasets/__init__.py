@@ -1,0 +1,150 @@
+"""Datasets: where they are found, what they hold, and how they become transitions.
+
+A number from a file is called D4RL's only if the file's sha256 is the known one of D4RL's file;
+the name of a file, or what it says of itself, does not make it D4RL's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from filelock import FileLock
+
+from lom_exp.datasets import d4rl_package, transitions
+from lom_exp.datasets.config import EnvConfig, Preprocessing
+from lom_exp.datasets.download import download
+from lom_exp.datasets.fingerprint import fingerprint
+from lom_exp.datasets.folders import cache_folder, d4rl_folder, user_folder, writable_folder
+from lom_exp.datasets.rows import read_hdf5
+from lom_exp.datasets.transitions import Normalizer
+from lom_exp.types import DataError, Transitions
+
+__all__ = [
+    "Dataset",
+    "EnvConfig",
+    "Normalizer",
+    "Preprocessing",
+    "fingerprint",
+    "identify",
+    "load",
+    "locate",
+]
+
+# To be raised when the module `fetch` comes to draw other data from the same parameters, so that
+# no run takes a file that the earlier one made.
+_GENERATOR_VERSION = 1
+
+
+class Dataset(NamedTuple):
+    """What a run is trained on."""
+
+    transitions: Transitions  # observations scaled; of the default dtype, on the device
+    normalizer: Normalizer  # scales the environment's observations alike
+    record: dict[str, Any]  # what a result must say of its data; JSON
+
+
+def load(env: EnvConfig, preprocessing: Preprocessing, device: torch.device | str) -> Dataset:
+    """Find, read, check and prepare a dataset; raises DataError."""
+    path: Path | None
+    if env.source == "d4rl_package":
+        rows, path = d4rl_package.read(env)
+        attributes: dict[str, str] = {}
+    else:
+        path = locate(env)
+        rows, attributes = read_hdf5(path)
+    culprit = str(path or env.name)
+    prepared, normalizer, description = transitions.build(rows, preprocessing, device, culprit)
+    sha256 = fingerprint(path) if path else None
+    record = {
+        "name": env.name,
+        "source": env.source,
+        "path": str(path) if path else None,
+        "sha256": sha256,
+        "provenance": _provenance(env, sha256, attributes),
+        "recipe": attributes.get("recipe"),
+        **description,
+    }
+    return Dataset(prepared, normalizer, record)
+
+
+def identify(env: EnvConfig) -> str:
+    """What tells this data from all other: a file's sha256; raises DataError as `locate` does."""
+    if env.source == "d4rl_package":
+        return f"{env.source}:{env.name}"
+    return fingerprint(locate(env))
+
+
+def locate(env: EnvConfig) -> Path:
+    """The dataset's HDF5 file, downloaded or generated if need be; raises DataError.
+
+    Searched are env.path, which must then exist, $LOM_DATA_DIR and ~/.d4rl/datasets, in this order.
+    What is downloaded or generated goes to $LOM_DATA_DIR if that may be written, else to
+    ~/.d4rl/datasets (downloads) or the cache folder (generated data).
+    """
+    if env.path is not None:
+        path = Path(env.path).expanduser().absolute()
+        if not path.is_file():
+            raise DataError(f"env.path={env.path} is not a file; correct it or leave it out")
+        return path
+    if env.source == "fetch_reach":
+        return _generated(env)
+    if not env.file:
+        raise DataError(f"env={env.name} names no file; give one as env.path=/folder/file.hdf5")
+    folders = [folder for folder in (user_folder(), d4rl_folder()) if folder is not None]
+    for folder in folders:
+        if (folder / env.file).is_file():
+            return folder / env.file
+    if not env.url:
+        raise DataError(
+            f"{env.file} is in none of {', '.join(map(str, folders))} and env.url is empty; "
+            "copy it there, or give it as env.path=/folder/file.hdf5"
+        )
+    target = writable_folder(d4rl_folder()) / env.file
+    download(env.url, target, env.bytes, env.sha256)
+    return target
+
+
+def _generated(env: EnvConfig) -> Path:
+    """A generated dataset, made once for all runs with these parameters of the generator."""
+    parameters = [
+        _GENERATOR_VERSION,
+        env.environment,
+        env.num_trajectories,
+        env.generator_seed,
+        env.expert_noise,
+    ]
+    digest = hashlib.sha256(json.dumps(parameters).encode()).hexdigest()[:12]
+    name = f"{env.source}-{digest}.hdf5"
+    default = cache_folder() / "datasets"
+    for folder in (user_folder(), default):
+        if folder is not None and (folder / name).is_file():
+            return folder / name
+    target = writable_folder(default) / name
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{target}.lock"):
+            if not target.is_file():  # made by another process while this one waited
+                from lom_exp.datasets import fetch  # needs the simulator, which nothing else does
+
+                partial = target.with_name(target.name + ".part")
+                fetch.generate(env, partial)
+                os.replace(partial, target)
+    except OSError as error:
+        raise DataError(
+            f"{target}: cannot be written ({error}); free the disk or give another folder "
+            "as LOM_DATA_DIR"
+        ) from error
+    return target
+
+
+def _provenance(env: EnvConfig, sha256: str | None, attributes: dict[str, str]) -> str:
+    if sha256 is not None and sha256 == env.sha256:
+        return "d4rl"
+    claim = attributes.get("provenance")
+    # A file that calls itself D4RL's is not believed: only its hash could show it.
+    return claim if claim in ("collected", "generated") else "unknown"

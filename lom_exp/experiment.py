@@ -1,0 +1,239 @@
+"""Train, evaluate and record runs: the one place that knows everything below it."""
+
+import ctypes
+import importlib.metadata
+import json
+import logging
+import platform
+import signal
+import subprocess
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from types import FrameType
+from typing import Any, NamedTuple
+
+import torch
+
+from lom_exp import checkpoints, datasets, packs, tracking
+from lom_exp.datasets import Dataset
+from lom_exp.runs import FINAL, RunFolder, read_json, write_atomically
+from lom_exp.runspec import ExecutionConfig, RunSpec, Sweep
+from lom_exp.trainer import static_part
+from lom_exp.training import Interrupted, PackTraining, Run
+from lom_exp.types import ConfigError, LomExpError
+
+log = logging.getLogger(__name__)
+_RECORDED_PACKAGES = ("lom-exp", "torch", "numpy", "h5py", "gymnasium", "mujoco", "hydra-core")
+
+
+class Result(NamedTuple):
+    """How a run ended: its folder and the status written there, with the error if it failed."""
+
+    folder: Path
+    status: str
+    error: str | None
+
+
+class StopSignal:
+    """Set by Ctrl-C or SIGTERM, so that training can stop after the update it is in.
+
+    A second Ctrl-C is a KeyboardInterrupt at once.
+    """
+
+    def __init__(self) -> None:
+        self._set = False
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, self._handle)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._set:
+            raise KeyboardInterrupt
+        self._set = True
+        log.warning("stopping after this update; checkpoints will be written")
+
+    def __call__(self) -> bool:
+        return self._set
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device of a name such as auto, cpu, cuda or cuda:1.
+
+    Raises ConfigError for a CUDA device that is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    count = torch.cuda.device_count() if device.type == "cuda" else 1
+    if device.type == "cuda" and (device.index or 0) >= count:
+        raise ConfigError(
+            f"device={name} is not there: torch {torch.__version__} sees {count} CUDA devices; "
+            "use device=cpu, or device=auto for the GPU where there is one"
+        )
+    return device
+
+
+def run(specs: Sequence[RunSpec], execution: ExecutionConfig, sweep: Sweep) -> list[Result]:
+    """Train the runs that are not finished yet, those that may train together side by side.
+
+    One run's failure stops nothing but itself: it is written to its folder and returned.
+    Raises Interrupted when asked to stop, DataError where the data of a run cannot be had.
+    """
+    device, stop = resolve_device(execution.device), StopSignal()
+    if execution.threads is not None:
+        torch.set_num_threads(execution.threads)
+    _keep_freed_memory()
+    results = Path(execution.results)
+    fingerprints = {
+        env: datasets.identify(env) for env in dict.fromkeys(spec.env for spec in specs)
+    }
+    runs: dict[str, Run] = {}  # by name: what is asked for twice is done once
+    for spec in specs:
+        data = fingerprints[spec.env]
+        name = spec.name(data)
+        runs[name] = Run(spec, RunFolder(results / "runs" / name), spec.id(data))
+    names = list(runs)
+    _describe_sweep(results / "sweeps" / sweep.name, sweep, names)
+    with ExitStack() as stack:
+        if execution.tracking.enabled:
+            uri = execution.tracking.uri or tracking.default_uri(results)
+            stack.enter_context(
+                tracking.Mirror(results, sweep.name, names, uri, execution.tracking.experiment)
+            )
+        todo = [run for run in runs.values() if run.folder.status not in FINAL]
+        log.info("%d runs, %d of them to be trained", len(runs), len(todo))
+        keys = [_pack_key(run.spec, fingerprints[run.spec.env]) for run in todo]
+        for pack in packs.group(todo, keys):
+            _run_pack(pack, execution, device, stop)
+    return [Result(run.folder.path, run.folder.status, run.error) for run in runs.values()]
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc reuse the buffers of one update in the next instead of returning them.
+
+    Otherwise each large intermediate is mapped, and its pages zeroed, anew: LOM's policy phase on
+    a CPU took 1.2 to 1.5 times as long (docs/speed.md).
+    """
+    if platform.libc_ver()[0] == "glibc":
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
+        mallopt(-3, 2**25)  # M_MMAP_THRESHOLD, its largest value
+
+
+def _pack_key(spec: RunSpec, data: str) -> list[Any]:
+    """Runs with equal keys differ in seed and float hyperparameters only."""
+    static, _ = static_part(spec.config)
+    return [
+        spec.algorithm,
+        asdict(static),
+        spec.updates,
+        asdict(spec.env),
+        asdict(spec.preprocessing),
+        asdict(spec.evaluation),
+        spec.dtype,
+        data,
+    ]
+
+
+def _describe_sweep(folder: Path, sweep: Sweep, names: Sequence[str]) -> None:
+    """Write what was asked for, and the names of the folders where it is to be found."""
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {**sweep._asdict(), "runs": list(names), "time": time.time()}
+    write_atomically(folder / "sweep.json", json.dumps(content, indent=2).encode())
+
+
+def _run_pack(
+    pack: Sequence[Run], execution: ExecutionConfig, device: torch.device, stop: StopSignal
+) -> None:
+    """Train the runs of one pack; whatever goes wrong is written into their folders."""
+    try:
+        with ExitStack() as stack:
+            stack.enter_context(_default_dtype(pack[0].spec.dtype))
+            for run in pack:
+                stack.enter_context(run.folder)
+            spec = pack[0].spec
+            data = datasets.load(spec.env, spec.preprocessing, device)
+            for run in pack:
+                run.folder.describe(run.spec.resolved, _record(run, data, execution, device))
+            available = [checkpoints.steps(run.folder.checkpoints, run.id) for run in pack]
+            for step, members in packs.meet(available):
+                PackTraining([pack[i] for i in members], data, execution, device, stop).run(step)
+    except Interrupted:
+        raise
+    except Exception as error:
+        known = isinstance(error, LomExpError | OSError)
+        message = str(error) if known else traceback.format_exc()
+        log.error("%s: %s", ", ".join(run.folder.path.name for run in pack), message)
+        for run in pack:
+            run.error = message
+            _try_to_write_failure(run, message)
+
+
+def _try_to_write_failure(run: Run, message: str) -> None:
+    if run.folder.status in FINAL:
+        return
+    position = read_json(run.folder.path / "status.json") or {}
+    position = {key: position[key] for key in ("phase", "update", "step") if key in position}
+    try:
+        run.folder.write_status("failed", position, message)
+    except OSError as error:  # a full or read-only disk is often what went wrong
+        log.error("cannot write %s/status.json: %s", run.folder.path, error)
+
+
+@contextmanager
+def _default_dtype(name: str) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(getattr(torch, name))
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def _record(
+    run: Run, data: Dataset, execution: ExecutionConfig, device: torch.device
+) -> dict[str, Any]:
+    """What a number from this run stands on: its settings' sources, its data, code and machine."""
+    spec = run.spec
+    commit, dirty = _git_state()
+    return {
+        "id": run.id,
+        "name": run.folder.path.name,
+        "label": spec.label,
+        "algorithm": spec.algorithm,
+        "env": spec.env.name,
+        "M": spec.M,
+        "beta": spec.beta,
+        "seed": spec.seed,
+        "sources": spec.sources,
+        "dataset": data.record,
+        "versions": {
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in _RECORDED_PACKAGES},
+        },
+        "git_commit": commit,
+        "git_dirty": dirty,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "threads": torch.get_num_threads(),
+        "vectorized": execution.vectorizes(device),
+        "compiled": execution.compile,
+    }
+
+
+def _git_state() -> tuple[str | None, bool | None]:
+    """The commit of this code and whether it was changed since; None outside a git checkout."""
+    folder = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(folder), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--", str(folder)))
+    except (OSError, subprocess.CalledProcessError):
+        return None, None

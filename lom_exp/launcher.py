@@ -1,0 +1,245 @@
+"""The command line: Hydra's sweeper and launcher that train all runs of a command in one process.
+
+Every command is a sweep, of one run or of many. Whatever needs torch is imported when it is
+needed, so that `--help` answers at once.
+"""
+
+import hashlib
+import json
+import os
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from lom_exp.overrides import CONF, options, quote_numbers
+
+if TYPE_CHECKING:
+    from lom_exp.experiment import Result
+    from lom_exp.runspec import ExecutionConfig, RunSpec, Sweep
+
+MAX_NAME_LENGTH = 100
+MAX_PART_LENGTH = 40
+INTERRUPTED = 130  # the exit code that shells give to Ctrl-C
+
+
+def main() -> int:
+    """Run the command line in sys.argv; returns the exit code."""
+    wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises what it would print
+    plugins = Plugins.instance().class_name_to_class
+    # Plugins.register would name the classes by their module, and Hydra makes none from outside
+    # the package hydra_plugins.
+    plugins["hydra_plugins.lom_exp.LocalLauncher"] = LocalLauncher
+    plugins["hydra_plugins.lom_exp.GridSweeper"] = GridSweeper
+    try:
+        if {"-h", "--help"} & set(sys.argv[1:]):
+            sys.argv[1:] = ["--help"]
+            OmegaConf.register_new_resolver("options", _option_list, replace=True)
+            _hydra_main("help")
+        else:
+            sys.argv[1:] = quote_numbers(sys.argv[1:])
+            if not any(argument.startswith("-") for argument in sys.argv[1:]):
+                # As conf/config.yaml has it, but also where that does not compose: Hydra would
+                # then complain of the sweep instead.
+                sys.argv.append("--multirun")
+            from lom_exp import configuration
+
+            configuration.register()
+            _hydra_main("config")
+    except KeyboardInterrupt:
+        print("interrupted; the same command again goes on", file=sys.stderr)  # noqa: T201
+        return INTERRUPTED
+    except Exception as error:
+        message = _message(error)
+        if wants_traceback or message is None:
+            raise
+        print(f"error: {message}", file=sys.stderr)  # noqa: T201
+        return 1
+    return 0
+
+
+def _hydra_main(config_name: str) -> None:
+    hydra.main(config_path=str(CONF), config_name=config_name, version_base="1.3")(run_one)()
+
+
+def _option_list(group: str) -> str:
+    """A group's options, wrapped and indented for the help text."""
+    lines = [""]
+    for option in options(group):
+        separator = ", " if lines[-1] else ""
+        if len(lines[-1] + separator + option) > 84:
+            lines[-1] += ","
+            lines.append(option)
+        else:
+            lines[-1] += separator + option
+    return ("\n" + 14 * " ").join(lines)
+
+
+def _message(error: Exception) -> str | None:
+    """What to tell a user about an error they can mend; None for any other."""
+    from lom_exp.composition_errors import explain
+    from lom_exp.types import LomExpError
+
+    return str(error) if isinstance(error, LomExpError) else explain(error)
+
+
+def run_one(config: DictConfig) -> None:
+    """The task of Hydra's other launchers: one job, one run."""
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.hydra_config import HydraConfig
+
+    from lom_exp import configuration
+    from lom_exp.runspec import Sweep
+
+    with open_dict(config):
+        config.hydra = HydraConfig.get()
+    overrides = list(config.hydra.overrides.task)
+    spec = configuration.run_spec(config, GlobalHydra.instance().config_loader())
+    sweep = Sweep(config.sweep_name, ["python", "launch.py", *overrides], overrides)
+    train([spec], configuration.execution_config([config]), sweep)
+
+
+def train(
+    specs: "Sequence[RunSpec]", execution: "ExecutionConfig", sweep: "Sweep"
+) -> "list[Result]":
+    """experiment.run; raises an error that names the runs without a result, if there are any."""
+    from lom_exp import experiment
+    from lom_exp.runs import FINAL
+    from lom_exp.training import Interrupted
+    from lom_exp.types import LomExpError
+
+    try:
+        results = experiment.run(specs, execution, sweep)
+    except Interrupted:
+        raise KeyboardInterrupt from None
+    failures = [result for result in results if result.status not in FINAL]
+    if failures:
+        raise LomExpError(
+            f"{len(failures)} of {len(results)} runs did not finish:\n"
+            + "\n".join(f"  {result.folder}: {result.error}" for result in failures)
+        )
+    return results
+
+
+class LocalLauncher(Launcher):
+    """Composes all jobs of a sweep, so that no work is done before all are right; then runs them."""
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        self.hydra_context, self.config = hydra_context, config
+
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
+        """Returns, for each job, what experiment.run returns; raises if a run did not finish."""
+        from lom_exp import configuration
+        from lom_exp.runspec import Sweep
+
+        loader = self.hydra_context.config_loader
+        configs = [loader.load_sweep_config(self.config, list(job)) for job in job_overrides]
+        specs = [configuration.run_spec(config, loader) for config in configs]
+        execution = configuration.execution_config(configs)
+        setup_globals()
+        configure_log(self.config.hydra.job_logging, self.config.hydra.verbose)
+        command = ["python", *sys.orig_argv[1:]]
+        overrides = list(self.config.hydra.overrides.task)
+        results = train(specs, execution, Sweep(self.config.sweep_name, command, overrides))
+        return [
+            JobReturn(overrides=job, status=JobStatus.COMPLETED, _return_value=result)
+            for job, result in zip(job_overrides, results, strict=True)
+        ]
+
+
+class GridSweeper(Sweeper):
+    """Every combination of the swept values, under a name made of them."""
+
+    def __init__(self, params: Mapping[str, str] | None) -> None:
+        self.params = dict(params or {})
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        self.hydra_context, self.config = hydra_context, config
+        self.task_function = task_function
+
+    def sweep(self, arguments: list[str]) -> list[Any]:
+        """Returns each job's result."""
+        # Imported before Hydra has scanned its plugins, this class would exist twice.
+        from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        params = [f"{key}={value}" for key, value in self.params.items()]
+        overrides = parser.parse_overrides([*params, *arguments])
+        [combinations] = BasicSweeper.split_arguments(overrides, max_batch_size=None)
+        jobs = list(dict.fromkeys(tuple(quote_numbers(job)) for job in combinations))
+        if self.config.sweep_name is None:
+            name = sweep_name(jobs, parser.parse_overrides(arguments), self.config)
+            with open_dict(self.config):
+                self.config.sweep_name = name
+            jobs = [(*job, f"sweep_name='{name}'") for job in jobs]
+        # Only now: other launchers read the sweep's folder off the config as they are made.
+        launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=self.hydra_context, task_function=self.task_function, config=self.config
+        )
+        if not isinstance(launcher, LocalLauncher):
+            self.validate_batch_is_legal(jobs)
+        return [result.return_value for result in launcher.launch(jobs, initial_job_idx=0)]
+
+    def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
+        """Make every run's spec, for launchers that would only find out on another machine."""
+        from lom_exp import configuration
+
+        loader = self.hydra_context.config_loader
+        configs = [loader.load_sweep_config(self.config, list(job)) for job in batch]
+        for config in configs:
+            configuration.run_spec(config, loader)
+            configuration.execution_config([config])
+
+
+def sweep_name(jobs: Sequence[Sequence[str]], typed: Sequence[Any], config: DictConfig) -> str:
+    """What is swept, and a hash of all jobs: lom_hopper-medium_M2+5_seed0+1_1a2b3c4d.
+
+    A ready-made sweep to which nothing was added has the experiment's name. How runs are carried
+    out changes no name.
+    """
+    from lom_exp.configuration import EXECUTION_KEYS
+
+    def matters(key: str) -> bool:
+        return key.split(".")[0] not in EXECUTION_KEYS
+
+    values: dict[str, dict[str, None]] = {}  # the distinct ones of each key, in order
+    for job in jobs:
+        for key, _, value in (override.partition("=") for override in job):
+            values.setdefault(key.lstrip("+"), {})[value.strip("'\"")] = None
+    added = [
+        override.key_or_group
+        for override in typed
+        if matters(override.key_or_group) and override.key_or_group != "experiment"
+    ]
+    experiment = config.hydra.runtime.choices.experiment
+    if experiment and not added:
+        return str(experiment)
+    heads = [experiment] if experiment else []
+    for group in () if experiment else ("algo", "env"):
+        heads.append("+".join(values.get(group, [config.hydra.runtime.choices[group]])))
+    parts = [
+        key.rpartition(".")[2] + "+".join(values[key])
+        for key in values
+        if key in added and key not in ("algo", "env")
+        if len(values[key]) > 1 or key in ("M", "beta", "seed")
+    ]
+    slugs = [re.sub(r"[^\w.+-]+", "-", part)[:MAX_PART_LENGTH] for part in [*heads, *parts]]
+    kept = [sorted(o for o in job if matters(o.partition("=")[0].lstrip("+"))) for job in jobs]
+    digest = hashlib.sha256(json.dumps(sorted(kept)).encode()).hexdigest()[:8]
+    return "_".join(slugs)[:MAX_NAME_LENGTH] + f"_{digest}"

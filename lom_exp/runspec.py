@@ -1,0 +1,145 @@
+"""What a run is and how it is carried out: only the former decides its results and its name."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import torch
+
+from lom_exp import validation
+from lom_exp.datasets import EnvConfig, Preprocessing
+from lom_exp.types import ConfigError
+
+DTYPES = ("float32", "float64")
+# A dataset's own file is known by its fingerprint; these decide which episodes score a run and how,
+# and what a generator makes.
+_ENV_IDENTITY = (
+    "name",
+    "environment",
+    "random_return",
+    "expert_return",
+    "num_trajectories",
+    "generator_seed",
+    "expert_noise",
+)
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """When and how long policies are tested."""
+
+    every: int  # updates of the phase that trains the policy
+    episodes: int
+    final_episodes: int  # after the last update
+
+    def __post_init__(self) -> None:
+        validation.positive(self, "every", "episodes", "final_episodes")
+
+
+@dataclass(frozen=True)
+class TrackingConfig:
+    """Where MLflow keeps its copy of what the result folders hold."""
+
+    enabled: bool
+    uri: str | None  # of a server; None is a sqlite file in the results folder
+    experiment: str
+
+
+@dataclass(frozen=True)
+class ExecutionConfig:
+    """How runs are carried out."""
+
+    device: str  # auto, cpu, cuda or cuda:N
+    compile: bool
+    threads: int | None  # of torch; None leaves them as they are
+    vectorize: str  # auto, true or false
+    log_every: int  # updates
+    checkpoint_every: float  # seconds
+    results: str  # folder of everything written
+    tracking: TrackingConfig
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
+            raise ConfigError(
+                f"device={self.device} cannot be used: it must be auto, cpu, cuda or, for the GPU "
+                "of that number, cuda:0, cuda:1, ..."
+            )
+        if self.threads is not None:
+            validation.positive(self, "threads")
+        validation.positive(self, "log_every", "checkpoint_every")
+        validation.one_of(self, "vectorize", ("auto", "true", "false"))
+
+    def vectorizes(self, device: torch.device) -> bool:
+        """Whether the runs of a pack are trained in one vmap: by default on a GPU only."""
+        return device.type == "cuda" if self.vectorize == "auto" else self.vectorize == "true"
+
+
+class Sweep(NamedTuple):
+    """Runs that were asked for together."""
+
+    name: str
+    command: list[str]
+    overrides: list[str]
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One run: algorithm, dataset, settings and seed."""
+
+    algorithm: str  # a name in algorithms.REGISTRY
+    label: str  # what tables call it: lom and lom_paper are one algorithm
+    env: EnvConfig
+    preprocessing: Preprocessing
+    config: Any  # the algorithm's Config
+    updates: dict[str, int]  # phase lengths, in the order of the algorithm's phases
+    seed: int
+    evaluation: EvaluationConfig
+    dtype: str
+    M: int | None  # for names and tables, as `beta`; None where the algorithm has none
+    beta: float | None
+    sources: dict[str, str]  # where M, beta and each algo.* field got their values
+    resolved: dict[str, Any]  # the whole composed config in plain containers
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise ConfigError(f"seed={self.seed} cannot be used: it must be 0 or above")
+        validation.one_of(self, "dtype", DTYPES)
+        if not re.fullmatch(r"[\w.+-]+", self.label):
+            raise ConfigError(
+                f"label={self.label!r} cannot be used: it names folders, so it must be made of "
+                "letters, digits and . + - _"
+            )
+
+    def identity(self, data_fingerprint: str) -> dict[str, Any]:
+        """All that determines the results, as JSON has it."""
+        identity = {
+            "algorithm": self.algorithm,
+            "config": asdict(self.config),
+            "env": {name: getattr(self.env, name) for name in _ENV_IDENTITY},
+            "preprocessing": asdict(self.preprocessing),
+            "updates": self.updates,
+            "seed": self.seed,
+            "evaluation": asdict(self.evaluation),
+            "dtype": self.dtype,
+            "data": data_fingerprint,
+        }
+        plain: dict[str, Any] = json.loads(json.dumps(identity))
+        return plain
+
+    def id(self, data_fingerprint: str) -> str:
+        """8 hexadecimal digits of the identity's hash."""
+        canonical = json.dumps(self.identity(data_fingerprint), sort_keys=True)
+        return hashlib.sha256(canonical.encode()).hexdigest()[:8]
+
+    def name(self, data_fingerprint: str) -> str:
+        """The run's folder: lom_hopper-medium-replay_M10_beta5_seed0_1a2b3c4d."""
+        parts = [self.label, self.env.name]
+        if self.M is not None:
+            parts.append(f"M{self.M}")
+        if self.beta is not None:
+            parts.append(f"beta{self.beta:g}")
+        return "_".join([*parts, f"seed{self.seed}", self.id(data_fingerprint)])

@@ -1,0 +1,461 @@
+"""Tables and figures from hand-made result folders with numbers worked out by hand."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from matplotlib.text import Text
+
+from analysis import curves, drawing, figure3, runs, scores, table
+from analysis.folders import AnalysisError
+
+RANDOM, EXPERT = -20.0, 180.0  # a return R scores (R + 20) / 2
+
+
+class ResultsFolder:
+    """A results folder in the making."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        (path / "runs").mkdir(parents=True)
+
+    def add(
+        self,
+        M: int | None,
+        seed: int,
+        evaluations: list[list[float]],
+        *,
+        label: str = "lom",
+        env: str = "hopper-medium-replay",
+        beta: float | None = 5.0,
+        status: str = "finished",
+        error: str | None = None,
+        provenance: str = "collected",
+        sha256: str = "ab" * 32,
+        every: int = 1000,
+        config: dict[str, object] | None = None,
+        metrics: dict[str, list[float]] | None = None,
+        final: list[float] | None = None,
+    ) -> str:
+        """Write a run with one score per episode of each evaluation; returns the folder's name."""
+        changed = "".join(f"{key}{value}" for key, value in (config or {}).items())
+        name = f"{label}_{env}_M{M}_beta{beta}_seed{seed}_{changed or '0000'}"
+        folder = self.path / "runs" / name
+        folder.mkdir()
+        settings = {
+            "label": label,
+            "M": M,
+            "beta": beta,
+            "seed": seed,
+            "algo": {"tau": 0.005, "num_components": M},
+            "updates": {"behavior": 500, "policy": 10 * every},
+            "env": {"name": env, "random_return": RANDOM, "expert_return": EXPERT},
+            "tracking": {"uri": None},
+        }
+        settings["algo"] |= config or {}
+        (folder / "config.yaml").write_text(yaml.safe_dump(settings))
+        dataset = {"provenance": provenance, "sha256": sha256, "mean_episode_return": 60.0}
+        record = {
+            "algorithm": "lom", "label": label, "env": env, "M": M, "beta": beta, "seed": seed,
+            "dataset": dataset,
+        }  # fmt: skip
+        (folder / "record.json").write_text(json.dumps(record))
+        lines = [
+            evaluation(every * index, episode_scores)
+            for index, episode_scores in enumerate(evaluations, start=1)
+        ]
+        update = every * len(evaluations)
+        if final:
+            lines.append(evaluation(update, final, final=True))
+        (folder / "evaluations.jsonl").write_text("".join(lines))
+        (folder / "metrics.jsonl").write_text(
+            "".join(
+                json.dumps(
+                    {"phase": "policy", "update": 100 * index, "step": 500 + 100 * index}
+                    | {"metrics": dict(zip(metrics, values, strict=True))}
+                )
+                + "\n"
+                for index, values in enumerate(zip(*metrics.values(), strict=True), start=1)
+            )
+            if metrics
+            else ""
+        )
+        (folder / "status.json").write_text(
+            json.dumps({"status": status, "phase": "policy", "update": update, "error": error})
+        )
+        return name
+
+    def sweep(self, names: list[str], name: str = "main", time: float = 1.0) -> Path:
+        """Write a sweep over runs; returns its folder."""
+        folder = self.path / "sweeps" / name
+        folder.mkdir(parents=True)
+        command = ["python", "launch.py", "-m", "M=2,5"]
+        content = {"name": name, "command": command, "runs": names, "time": time}
+        (folder / "sweep.json").write_text(json.dumps(content))
+        return folder
+
+
+def evaluation(update: int, episode_scores: list[float], *, final: bool = False) -> str:
+    returns = [2 * score - 20 for score in episode_scores]
+    entry = {
+        "phase": "policy", "update": update, "step": 500 + update, "time": 0.0, "final": final,
+        "returns": returns, "lengths": [100] * len(returns), "scores": episode_scores,
+    }  # fmt: skip
+    return json.dumps(entry) + "\n"
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> ResultsFolder:
+    return ResultsFolder(tmp_path / "results")
+
+
+def test_a_run_is_one_row_per_evaluation_and_episode(results: ResultsFolder) -> None:
+    results.add(2, 7, [[10.0, 20.0], [30.0, 40.0]], final=[50.0, 60.0, 70.0])
+
+    episodes = runs.load(results.path).episodes
+
+    assert len(episodes) == 7
+    last = episodes.iloc[-1]
+    assert last[["M", "beta", "seed", "phase", "update", "step"]].tolist() == [
+        2, 5.0, 7, "policy", 2000, 2500,
+    ]  # fmt: skip
+    assert last[["final", "episode", "return", "length", "score"]].tolist() == [
+        True, 2, 120.0, 100, 70.0,
+    ]  # fmt: skip
+    assert last[["provenance", "status", "label"]].tolist() == ["collected", "finished", "lom"]
+
+
+def test_the_last_ten_evaluations_are_averaged_and_the_final_one_replaces_its_neighbor(
+    results: ResultsFolder,
+) -> None:
+    # Evaluations 1 to 12, of which the last ten are 3 to 12; the final one (30) replaces the 12.
+    results.add(2, 0, [[index - 1.0, index + 1.0] for index in range(1, 13)], final=[25.0, 35.0])
+
+    row = scores.per_run(runs.load(results.path)).iloc[0]
+
+    assert row["last"] == 30.0
+    assert row["last_ten"] == (3 + 4 + 5 + 6 + 7 + 8 + 9 + 10 + 11 + 30) / 10
+    assert row[["evaluations", "evaluated_update"]].tolist() == [10, 12000]
+
+
+def test_a_cell_is_the_mean_and_the_sample_deviation_over_seeds(results: ResultsFolder) -> None:
+    for seed, mean in enumerate([10.0, 20.0, 60.0]):
+        results.add(5, seed, [[mean - 5, mean + 5]])
+
+    cell = scores.per_cell(scores.per_run(runs.load(results.path))).iloc[0]
+
+    assert cell["seeds"] == 3
+    assert cell["last_ten"] == 30.0
+    assert cell["last_ten_std"] == pytest.approx(700**0.5)  # (20² + 10² + 30²) / 2
+    assert cell["dataset_score"] == 40.0  # (60 + 20) / 2
+
+
+def test_the_interval_is_the_known_bootstrap_one_from_four_seeds_on() -> None:
+    # Of 4 draws from {0, 0, 0, 100} none is 100 in 32 % of the resamples, at most two are in
+    # 94.9 % and at most three in 99.6 %: the 2.5th percentile is 0, the 97.5th is 75.
+    assert scores.interval([0, 100, 0, 0]) == (0.0, 75.0, "95% bootstrap")
+    assert scores.interval([3.0, 1.0]) == (1.0, 3.0, "range")
+    assert scores.interval([3.0, 1.0, 2.0]) == (1.0, 3.0, "range")
+    assert scores.interval([3.0]).kind == "none"
+
+
+def test_the_interval_does_not_depend_on_the_order_of_the_seeds() -> None:
+    assert scores.interval([1.0, 5.0, 2.0, 9.0, 4.0]) == scores.interval([9.0, 4.0, 5.0, 1.0, 2.0])
+
+
+def test_what_is_not_finished_or_not_sound_is_listed_by_name(results: ResultsFolder) -> None:
+    done = results.add(2, 0, [[10.0]])
+    young = results.add(2, 1, [], status="running")
+    lost = results.add(5, 0, [[1.0]], status="diverged", error="critics/loss is not finite")
+    failed = results.add(5, 1, [[1.0]], status="failed", error="no space left on device")
+    foreign = results.add(10, 0, [[1.0]])
+    (results.path / "runs" / foreign / "record.json").write_text("{")
+    cut = results.add(10, 1, [[1.0], [2.0]])
+    with (results.path / "runs" / cut / "evaluations.jsonl").open("a") as file:
+        file.write('{"phase": "policy", "upd')
+    sweep = results.sweep([done, young, lost, failed, foreign, cut, "lom_M20_missing"])
+
+    loaded = runs.load(sweep)
+
+    problems = [f"{run}: {text}" for run, text in loaded.problems]
+    assert [run for run, _ in loaded.problems] == [
+        young, young, lost, failed, foreign, cut, "lom_M20_missing"
+    ]  # fmt: skip
+    assert problems[0].endswith("running at policy update 0 of 10,000")
+    assert problems[1].endswith("no evaluation yet")
+    assert problems[2].endswith(
+        "diverged at policy update 1,000 of 10,000: critics/loss is not finite"
+    )
+    assert problems[3].endswith("no space left on device")
+    assert "unreadable, left out" in problems[4]
+    assert "record.json" in problems[4]
+    assert "evaluations.jsonl line 3 left out" in problems[5]
+    assert "not started" in problems[6]
+    assert scores.per_run(loaded)["run"].tolist() == [done, lost, failed, cut]
+
+
+def test_an_evaluation_with_a_value_that_is_no_number_is_left_out_and_named(
+    results: ResultsFolder,
+) -> None:
+    name = results.add(2, 0, [[10.0], [float("nan")]])
+
+    loaded = runs.load(results.path)
+
+    assert scores.per_run(loaded)["last"].tolist() == [10.0]
+    assert [run for run, text in loaded.problems if "policy update 2,000, left out" in text] == [
+        name
+    ]
+
+
+def test_an_evaluation_made_again_after_a_resume_counts_once(results: ResultsFolder) -> None:
+    name = results.add(2, 0, [[10.0], [20.0]])
+    with (results.path / "runs" / name / "evaluations.jsonl").open("a") as file:
+        file.write(evaluation(2000, [40.0]))
+
+    assert scores.per_run(runs.load(results.path))["last_ten"].tolist() == [25.0]
+
+
+def test_runs_that_differ_by_more_than_the_seed_are_not_averaged(results: ResultsFolder) -> None:
+    results.add(2, 0, [[10.0]], config={"tau": 0.01})
+    results.add(2, 0, [[30.0]], config={"tau": 0.02})
+
+    cells = scores.per_cell(scores.per_run(runs.load(results.path)))
+
+    assert cells["settings"].tolist() == ["algo.tau=0.01", "algo.tau=0.02"]
+    assert cells["last"].tolist() == [10.0, 30.0]
+
+
+@pytest.mark.parametrize("other", [{"provenance": "d4rl"}, {"sha256": "cd" * 32}])
+def test_a_cell_of_mixed_data_is_an_error_that_lists_the_runs(
+    results: ResultsFolder, other: dict[str, str]
+) -> None:
+    names = [results.add(2, 0, [[10.0]]), results.add(2, 1, [[10.0]], **other)]
+
+    with pytest.raises(AnalysisError, match="different data") as error:
+        table.write(runs.load(results.path), results.path)
+    assert all(name in str(error.value) for name in names)
+
+
+def test_a_seed_that_counts_twice_is_an_error_that_lists_the_runs(results: ResultsFolder) -> None:
+    results.add(2, 0, [[10.0]], config={"tau": 0.01})
+    twin = results.path / "runs" / "twin"
+    (results.path / "runs" / results.add(2, 0, [[12.0]])).rename(twin)
+    text = (twin / "config.yaml").read_text().replace("tau: 0.005", "tau: 0.01")
+    (twin / "config.yaml").write_text(text)
+
+    with pytest.raises(AnalysisError, match="a seed counts twice") as error:
+        scores.per_run(runs.load(results.path))
+    assert "twin (seed 0)" in str(error.value)
+
+
+@pytest.mark.parametrize("provenance", ["collected", "generated", "unknown", "D4RL", ""])
+def test_only_data_of_known_provenance_is_called_d4rl(
+    results: ResultsFolder, provenance: str
+) -> None:
+    name = results.add(2, 0, [[10.0]], provenance=provenance)
+    sweep = results.sweep([name])
+
+    written = figure3.write(runs.load(sweep), sweep)
+    table.write(runs.load(sweep), sweep)
+
+    pages = [path.read_text() for path in written.files if path.suffix in (".csv", ".md")]
+    pages += [(sweep / "table.md").read_text(), (sweep / "table.csv").read_text()]
+    for page in pages:
+        assert "D4RL" not in page.replace("data, not D4RL", "")
+
+
+def test_d4rl_data_is_called_so(results: ResultsFolder) -> None:
+    results.add(2, 0, [[10.0]], provenance="d4rl")
+
+    cells, _ = table.write(runs.load(results.path), results.path)
+
+    assert cells["data"].tolist() == ["D4RL"]
+
+
+def test_the_table_holds_the_numbers_as_csv_and_markdown(results: ResultsFolder) -> None:
+    names = [results.add(2, seed, [[10.0 + 4 * seed], [20.0 + 4 * seed]]) for seed in (0, 1)]
+    names.append(results.add(10, 0, [[7.0]], status="interrupted"))
+    sweep = results.sweep(names)
+
+    table.write(runs.load(sweep), sweep)
+
+    frame = pd.read_csv(sweep / "table.csv", keep_default_na=False)
+    assert frame["M"].tolist() == [2, 10]
+    assert frame["last_ten"].tolist() == [17.0, 7.0]
+    assert frame["last"].tolist() == [22.0, 7.0]
+    assert frame["last_ten_std"].tolist() == ["2.828427", ""]
+    assert frame["interval"].tolist() == ["range", "none"]
+    assert frame["status"].tolist() == ["finished", "0 of 1 finished"]
+    page = (sweep / "table.md").read_text()
+    assert (
+        "| lom | hopper-medium-replay | 2 | 5 |  | 2 | 17.0 ± 2.8 | 15.0 to 19.0 | range | "
+        "22.0 ± 2.8 | 2 | 40.0 | collected data, not D4RL | finished |"
+    ) in page
+    assert f"- `{names[2]}`: interrupted at policy update 1,000 of 10,000" in page
+    assert "`python launch.py -m M=2,5`" in page
+
+
+def test_figure3_draws_and_writes_each_point_with_its_interval(results: ResultsFolder) -> None:
+    names = [
+        results.add(M, seed, [[M + 10.0 * seed]] * 3, final=[M + 10.0 * seed] * 4)
+        for M in (2, 10)
+        for seed in range(4)
+    ]
+    sweep = results.sweep(names)
+
+    written = figure3.write(runs.load(sweep), sweep)
+
+    assert [path.name for path in written.files] == [
+        "figure3.png", "figure3.pdf", "figure3.csv", "figure3.md"
+    ]  # fmt: skip
+    assert written.files[0].read_bytes().startswith(b"\x89PNG")
+    assert written.files[1].read_bytes().startswith(b"%PDF")
+    frame = pd.read_csv(sweep / "figure3.csv")
+    assert frame["score"].tolist() == [2, 12, 22, 32, 10, 20, 30, 40]
+    assert frame["mean"].tolist() == [17.0] * 4 + [25.0] * 4
+    assert set(frame["interval"]) == {"95% bootstrap"}
+    assert frame["low"].between(2, 17).iloc[0]
+    assert "0: 10.0, 1: 20.0, 2: 30.0, 3: 40.0" in (sweep / "figure3.md").read_text()
+
+
+def test_the_figure_itself_says_what_it_shows(
+    results: ResultsFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in (0, 1):
+        results.add(2, seed, [[10.0, 20.0], [30.0, 40.0]], status=("finished", "running")[seed])
+    drawn = []
+    monkeypatch.setattr(drawing, "save", lambda figure, stem: drawn.append(figure) or [])
+
+    figure3.write(runs.load(results.path), results.path)
+    curves.write(runs.load(results.path), results.path)
+
+    for figure in drawn:
+        text = " ".join(" ".join(item.get_text().split()) for item in figure.findobj(Text))
+        assert "hopper-medium-replay" in text
+        assert "collected data, not D4RL" in text
+        assert "eeds 0, 1" in text
+        assert "500 behavior + 10,000 policy updates" in text
+        assert "dataset's own mean" in text
+        assert "one seed, unfinished" in text
+        assert "INCOMPLETE: 1 of 2 runs of results" in text
+    assert "mean of the last ten evaluations (2 evaluations of 2 episodes)" in " ".join(
+        item.get_text().replace("\n", " ") for item in drawn[0].findobj(Text)
+    )
+
+
+def test_the_same_results_give_the_same_files(results: ResultsFolder, tmp_path: Path) -> None:
+    results.add(2, 0, [[10.0], [20.0]], metrics={"policy/loss": [1.0, 2.0]})
+    loaded = runs.load(results.path)
+    folders = [tmp_path / name for name in ("first", "second")]
+    for folder in folders:
+        folder.mkdir()
+        table.write(loaded, folder)
+        figure3.write(loaded, folder)
+        curves.write(loaded, folder, ["policy/loss"])
+
+    files = [sorted(folder.iterdir()) for folder in folders]
+    assert len(files[0]) == 9
+    for first, second in zip(*files, strict=True):
+        assert first.read_bytes() == second.read_bytes(), first.name
+
+
+def test_curves_are_drawn_for_each_dataset_and_hold_every_evaluation(
+    results: ResultsFolder,
+) -> None:
+    for env in ("hopper-medium", "walker2d-medium"):
+        results.add(2, 0, [[1.0, 3.0], [5.0, 7.0]], env=env, metrics={"critics/loss": [3.0, 2.0]})
+    results.add(None, 0, [[4.0]], label="bc", env="hopper-medium", beta=None)
+
+    written = curves.write(runs.load(results.path), results.path, ["critics/loss"])
+
+    assert sorted(path.name for path in written.files) == [
+        "curves.csv",
+        *(f"curves_{run}.{kind}" for run in (
+            "bc_hopper-medium", "lom_hopper-medium", "lom_walker2d-medium"
+        ) for kind in ("pdf", "png")),
+    ]  # fmt: skip
+    frame = pd.read_csv(results.path / "curves.csv")
+    assert frame.loc[frame["label"] == "lom", "score"].tolist() == [2.0, 6.0] * 2
+    assert frame["update"].tolist() == [1000, 1000, 2000, 1000, 2000]
+
+
+def test_curves_of_several_betas_do_not_overwrite_each_other(results: ResultsFolder) -> None:
+    for beta in (0.1, 5.0):
+        results.add(2, 0, [[1.0]], beta=beta)
+
+    written = curves.write(runs.load(results.path), results.path)
+
+    assert {path.name for path in written.files if path.suffix == ".png"} == {
+        "curves_lom_hopper-medium-replay_beta-0.1.png",
+        "curves_lom_hopper-medium-replay_beta-5.0.png",
+    }
+
+
+def test_an_unknown_metric_is_an_error_that_names_the_nearest(results: ResultsFolder) -> None:
+    results.add(2, 0, [[1.0]], metrics={"critics/loss": [1.0], "policy/advantage": [2.0]})
+
+    with pytest.raises(AnalysisError, match="did you mean 'policy/advantage'"):
+        curves.write(runs.load(results.path), results.path, ["policy/advantages"])
+
+
+def test_an_algorithm_without_M_is_named_as_not_drawn(results: ResultsFolder) -> None:
+    results.add(2, 0, [[1.0]])
+    without = results.add(None, 0, [[1.0]], label="bc", beta=None)
+
+    written = figure3.write(runs.load(results.path), results.path)
+
+    assert written.problems == [(without, "not drawn: it has no M")]
+    assert "bc" not in pd.read_csv(results.path / "figure3.csv")["label"].tolist()
+
+
+def test_commands_write_into_the_newest_sweep(
+    results: ResultsFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = results.add(2, 0, [[10.0]], status="running")
+    results.sweep([name], "new", time=20.0)
+    results.sweep([name], "old", time=10.0)
+
+    for module in (table, figure3, curves):
+        assert module.main(["--results", str(results.path)]) == 0
+
+    newest = results.path / "sweeps" / "new"
+    written = {path.name for path in newest.iterdir()}
+    assert {"table.md", "figure3.png", "curves_lom_hopper-medium-replay.pdf"} <= written
+    assert [path.name for path in (results.path / "sweeps" / "old").iterdir()] == ["sweep.json"]
+    output = capsys.readouterr().out
+    assert f"{name}: running at policy update 1,000 of 10,000" in output
+    assert "collected data, not D4RL" in output
+
+
+def test_a_sweep_that_does_not_exist_is_named_and_the_others_listed(
+    results: ResultsFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results.sweep([], "main")
+    results.sweep([], "reduced")
+
+    assert figure3.main(["mian", "--results", str(results.path)]) == 1
+    error = capsys.readouterr().err
+    assert "no sweep 'mian'" in error
+    assert "main, reduced" in error
+
+
+def test_a_results_folder_without_a_sweep_is_an_error(
+    results: ResultsFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert table.main(["--results", str(results.path)]) == 1
+    assert "no sweep in" in capsys.readouterr().err
+
+
+def test_a_sweep_without_an_evaluation_is_an_error_that_says_how_far_it_is(
+    results: ResultsFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = results.add(2, 0, [], status="running")
+    sweep = results.sweep([name, "not_there"])
+
+    assert figure3.main([str(sweep)]) == 1
+    error = capsys.readouterr().err
+    assert "no run has an evaluation yet" in error
+    assert f"{name}: running at policy update 0" in error
+    assert "not_there: not started" in error
