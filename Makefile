@@ -11,7 +11,7 @@ TORCH := $(shell sed -n 's/^ *"\(torch==[^"]*\)",.*/\1/p' pyproject.toml)
 SETUP := $(VENV)/.setup
 LAUNCH := $(BIN)/python launch.py
 
-.PHONY: help setup run test check format bench figure3 clean
+.PHONY: help setup run test check format bench d4rl figure3 clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -27,7 +27,7 @@ $(SETUP): pyproject.toml
 	touch $@
 
 run: $(SETUP)  ## the embedded default job: LOM on generated data, its table and figure, in minutes
-	$(LAUNCH) +experiment=smoke sweep_name=smoke
+	$(LAUNCH) -m experiment=smoke
 	$(BIN)/python -m analysis.table results/sweeps/smoke
 	$(BIN)/python -m analysis.figure3 results/sweeps/smoke
 
@@ -45,6 +45,10 @@ format: $(SETUP)  ## rewrite the files as `make check` wants them
 
 bench: $(SETUP)  ## updates per second of LOM's phases, eager and compiled
 	$(BIN)/python benchmarks/updates.py
+
+d4rl: $(SETUP)  ## add the d4rl package, whose tables are then compared with ours in the tests
+	$(BIN)/python -m pip install -q -e '.[d4rl]'
+	$(BIN)/python -m pip install -q --no-deps d4rl==1.1
 
 figure3: $(SETUP)  ## Figure 3 of LOM from a sweep: make figure3 SWEEP=results/sweeps/NAME
 	$(BIN)/python -m analysis.figure3 $(SWEEP)

@@ -183,7 +183,7 @@ def _caption(
 
 
 def _sizes(points: pd.DataFrame) -> str:
-    """`10 evaluations of 10 episodes, the last of 100`; ranges where runs differ."""
+    """`here 10 evaluations of 10 episodes, the last of 100`; ranges where runs differ."""
 
     def between(column: str) -> str:
         low, high = points[column].min(), points[column].max()
@@ -192,7 +192,7 @@ def _sizes(points: pd.DataFrame) -> str:
     counted, sizes, last = (
         between(column) for column in ("evaluations", "episodes", "last_episodes")
     )
-    return f"{counted} evaluations of {sizes} episodes" + (
+    return f"here {counted} evaluations of {sizes} episodes" + (
         f", the last of {last}" * (last != sizes)
     )
 

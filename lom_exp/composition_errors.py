@@ -1,4 +1,4 @@
-"""Hydra's and OmegaConf's refusals in the words of the command line, with the nearest valid name."""
+"""Hydra's and OmegaConf's refusals in the words of the command line, with the nearest name."""
 
 import re
 from collections.abc import Iterable

@@ -7,9 +7,10 @@ in conf/. Schemas close the config: an unknown key or a value of the wrong type 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import Any
 
 import yaml
@@ -18,7 +19,7 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import MISSING, Container, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lom_exp.algorithms import REGISTRY
@@ -29,7 +30,9 @@ from lom_exp.provenance import History, history, references
 from lom_exp.runspec import EvaluationConfig, ExecutionConfig, RunSpec, TrackingConfig
 from lom_exp.types import Algorithm, ConfigError
 
-RULES = {  # of the paper's symbols: what they must be, and the test
+RULES: dict[
+    str, tuple[str, Callable[[Any], bool]]
+] = {  # of the paper's symbols: what they must be, and the test
     "M": ("a whole number of at least 1, such as M=10", lambda value: value >= 1),
     "beta": ("a finite number above 0, such as beta=0.3", lambda value: 0 < value < math.inf),
 }
@@ -76,6 +79,7 @@ EXECUTION_KEYS = (  # of _Schema: what changes no result
 )
 
 
+@cache
 def register() -> None:
     """Give Hydra the schemas, the rows of conf/tuned and the resolver of conf/algo/lom_paper."""
     store = ConfigStore.instance()
@@ -160,12 +164,9 @@ def run_spec(config: DictConfig, loader: ConfigLoader) -> RunSpec:
     )
 
 
-def execution_config(configs: Sequence[DictConfig]) -> ExecutionConfig:
-    """How the runs of these configs are carried out, together; raises ConfigError."""
-    first, *rest = [
-        {key: OmegaConf.to_container(config, resolve=True)[key] for key in EXECUTION_KEYS}
-        for config in configs
-    ]
+def execution_config(specs: Sequence[RunSpec]) -> ExecutionConfig:
+    """How these runs are carried out, together; raises ConfigError."""
+    first, *rest = [{key: spec.resolved[key] for key in EXECUTION_KEYS} for spec in specs]
     for key, value in first.items():
         if any(other[key] != value for other in rest):
             raise ConfigError(
@@ -174,8 +175,8 @@ def execution_config(configs: Sequence[DictConfig]) -> ExecutionConfig:
             )
     del first["sweep_name"]
     tracking = TrackingConfig(**first.pop("tracking"))
-    first["vectorize"] = first["vectorize"].lower()  # YAML's true becomes Python's True
-    return ExecutionConfig(**first, tracking=tracking)
+    vectorize = first.pop("vectorize").lower()  # YAML's true becomes Python's True
+    return ExecutionConfig(**first, vectorize=vectorize, tracking=tracking)
 
 
 def _plain(config: DictConfig) -> dict[str, Any]:
@@ -183,7 +184,9 @@ def _plain(config: DictConfig) -> dict[str, Any]:
     _refuse_unknown("", config, {field.name for field in fields(_Schema)} | {"hydra"})
     try:
         return {
-            key: OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+            str(key): OmegaConf.to_container(node, resolve=True)
+            if isinstance(node, Container)
+            else node
             for key, node in config.items()
             if key != "hydra"
         }

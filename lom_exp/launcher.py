@@ -106,7 +106,7 @@ def run_one(config: DictConfig) -> None:
     overrides = list(config.hydra.overrides.task)
     spec = configuration.run_spec(config, GlobalHydra.instance().config_loader())
     sweep = Sweep(config.sweep_name, ["python", "launch.py", *overrides], overrides)
-    train([spec], configuration.execution_config([config]), sweep)
+    train([spec], configuration.execution_config([spec]), sweep)
 
 
 def train(
@@ -132,7 +132,7 @@ def train(
 
 
 class LocalLauncher(Launcher):
-    """Composes all jobs of a sweep, so that no work is done before all are right; then runs them."""
+    """Composes all jobs of a sweep first, so that one mistake stops all; then trains them."""
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -149,7 +149,7 @@ class LocalLauncher(Launcher):
         loader = self.hydra_context.config_loader
         configs = [loader.load_sweep_config(self.config, list(job)) for job in job_overrides]
         specs = [configuration.run_spec(config, loader) for config in configs]
-        execution = configuration.execution_config(configs)
+        execution = configuration.execution_config(specs)
         setup_globals()
         configure_log(self.config.hydra.job_logging, self.config.hydra.verbose)
         command = ["python", *sys.orig_argv[1:]]
@@ -170,7 +170,7 @@ class GridSweeper(Sweeper):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        self.hydra_context, self.config = hydra_context, config
+        self.context, self.sweep_config = hydra_context, config
         self.task_function = task_function
 
     def sweep(self, arguments: list[str]) -> list[Any]:
@@ -178,33 +178,34 @@ class GridSweeper(Sweeper):
         # Imported before Hydra has scanned its plugins, this class would exist twice.
         from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
-        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        parser = OverridesParser.create(config_loader=self.context.config_loader)
         params = [f"{key}={value}" for key, value in self.params.items()]
         overrides = parser.parse_overrides([*params, *arguments])
         [combinations] = BasicSweeper.split_arguments(overrides, max_batch_size=None)
         jobs = list(dict.fromkeys(tuple(quote_numbers(job)) for job in combinations))
-        if self.config.sweep_name is None:
-            name = sweep_name(jobs, parser.parse_overrides(arguments), self.config)
-            with open_dict(self.config):
-                self.config.sweep_name = name
+        if self.sweep_config.sweep_name is None:
+            name = sweep_name(jobs, parser.parse_overrides(arguments), self.sweep_config)
+            with open_dict(self.sweep_config):
+                self.sweep_config.sweep_name = name
             jobs = [(*job, f"sweep_name='{name}'") for job in jobs]
         # Only now: other launchers read the sweep's folder off the config as they are made.
         launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=self.hydra_context, task_function=self.task_function, config=self.config
+            hydra_context=self.context,
+            task_function=self.task_function,
+            config=self.sweep_config,
         )
         if not isinstance(launcher, LocalLauncher):
-            self.validate_batch_is_legal(jobs)
+            self._check(jobs)
         return [result.return_value for result in launcher.launch(jobs, initial_job_idx=0)]
 
-    def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
+    def _check(self, jobs: Sequence[Sequence[str]]) -> None:
         """Make every run's spec, for launchers that would only find out on another machine."""
         from lom_exp import configuration
 
-        loader = self.hydra_context.config_loader
-        configs = [loader.load_sweep_config(self.config, list(job)) for job in batch]
+        loader = self.context.config_loader
+        configs = [loader.load_sweep_config(self.sweep_config, list(job)) for job in jobs]
         for config in configs:
-            configuration.run_spec(config, loader)
-            configuration.execution_config([config])
+            configuration.execution_config([configuration.run_spec(config, loader)])
 
 
 def sweep_name(jobs: Sequence[Sequence[str]], typed: Sequence[Any], config: DictConfig) -> str:

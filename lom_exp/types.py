@@ -50,13 +50,14 @@ class Transitions(NamedTuple):
 
 
 Update = Callable[[State, Transitions, Any, Rng], tuple[State, Metrics]]
+Phases = dict[str, tuple[Update, ...]]  # updates done one after another; phases in their order
 
 
 class Algorithm(Protocol):
     """What a module of `lom_exp.algorithms` provides; it describes one run and nothing else."""
 
     Config: type  # frozen dataclass; float fields may differ between the runs of a pack
-    phases: dict[str, tuple[Update, ...]]  # in the order they are trained
+    phases: Phases
 
     def init(self, observation_dim: int, action_dim: int, config: Any, rng: Rng) -> State:
         """Networks before the first update."""

@@ -33,9 +33,7 @@ class Bc:
                     cost = error**2
                 else:
                     std = torch.exp(self.log_std[j])
-                    density = torch.exp(-(error**2) / (2 * std**2)) / (
-                        math.sqrt(2 * math.pi) * std
-                    )
+                    density = torch.exp(-(error**2) / (2 * std**2)) / (math.sqrt(2 * math.pi) * std)
                     cost = -torch.log(density)
                 loss = loss + cost / (len(rows) * len(action))
         self.optimizer.zero_grad()

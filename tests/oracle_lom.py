@@ -31,9 +31,7 @@ def build(layers):
 def layers_of(module):
     """What `build` was given, as it is now."""
     return [
-        (part.weight.detach(), part.bias.detach())
-        for part in module
-        if isinstance(part, nn.Linear)
+        (part.weight.detach(), part.bias.detach()) for part in module if isinstance(part, nn.Linear)
     ]
 
 
@@ -123,8 +121,10 @@ class Lom:
         for row in rows:
             observation, action = self.data["observations"][row], self.data["actions"][row]
             weights, means, stds = self.mixture(observation)
-            densities = [self.density(action, mean, std) for mean, std in zip(means, stds)]
-            joint = [weight * density for weight, density in zip(weights, densities)]
+            densities = [
+                self.density(action, mean, std) for mean, std in zip(means, stds, strict=True)
+            ]
+            joint = [weight * density for weight, density in zip(weights, densities, strict=True)]
             if self.settings.component_loss == "mixture":
                 log_likelihood = torch.log(sum(joint))
             else:
@@ -151,7 +151,7 @@ class Lom:
                     target = target + settings.discount * next_q
                 targets.append(target)
         total = 0.0
-        for critic, optimizer in zip(self.critics, self.critic_optimizers):
+        for critic, optimizer in zip(self.critics, self.critic_optimizers, strict=True):
             loss = 0.0
             for b, row in enumerate(rows):
                 value = self.q(critic, self.data["observations"][row], self.data["actions"][row])
@@ -160,8 +160,8 @@ class Lom:
             total = total + loss
         if update % settings.target_update_period == 0:
             with torch.no_grad():
-                for target, critic in zip(self.target_critics, self.critics):
-                    for slow, fast in zip(target.parameters(), critic.parameters()):
+                for target, critic in zip(self.target_critics, self.critics, strict=True):
+                    for slow, fast in zip(target.parameters(), critic.parameters(), strict=True):
                         slow.copy_((1 - settings.tau) * slow + settings.tau * fast)
         return {"critics/loss": total, "critics/target_q": sum(targets) / len(targets)}
 
@@ -179,7 +179,7 @@ class Lom:
                         action = means[u] + stds[u] * sample[b, u]
                         label = label + self.q(self.critics[0], observation, action) / len(noises)
                     labels.append(label)
-            for value, label in zip(self.hyper_q(observation), labels):
+            for value, label in zip(self.hyper_q(observation), labels, strict=True):
                 loss = loss + (value - label) ** 2 / (len(rows) * len(labels))
             highest = highest + max(labels) / len(rows)
             lowest = lowest + min(labels) / len(rows)

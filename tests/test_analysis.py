@@ -340,7 +340,7 @@ def test_the_figure_itself_says_what_it_shows(
         assert "dataset's own mean" in text
         assert "one seed, unfinished" in text
         assert "INCOMPLETE: 1 of 2 runs of results" in text
-    assert "mean of the last ten evaluations (2 evaluations of 2 episodes)" in " ".join(
+    assert "mean of the last ten evaluations (here 2 evaluations of 2 episodes)" in " ".join(
         item.get_text().replace("\n", " ") for item in drawn[0].findobj(Text)
     )
 

@@ -25,6 +25,8 @@ SAME_FLOOR = {
     "validation": {"types"},
     "checkpoints": {"runs"},
     "tracking": {"runs"},
+    "datasets": {"envs"},  # a generator steps the environment that will score its data
+    "composition_errors": {"overrides"},
     "experiment": {"training"},
     "configuration": {"overrides", "provenance", "composition_errors"},
 }

@@ -6,6 +6,7 @@ from pathlib import Path
 import oracle_bc
 import pytest
 import torch
+from lom_by_hand import WholeDataset
 from oracle_lom import layers_of
 from torch.testing import assert_close
 
@@ -17,13 +18,6 @@ from lom_exp.types import Transitions
 pytestmark = pytest.mark.usefixtures("float64")
 
 LOSSES = ("log_likelihood", "squared_error")
-
-
-class WholeDataset(Transitions):
-    """A dataset whose every minibatch is all of it, so that an expectation is exact."""
-
-    def sample(self, rng, stream, size):
-        return self
 
 
 def rng(update=0, phase="policy"):

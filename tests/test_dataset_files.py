@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
+import time
 import types
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,15 @@ BAD = {
         lambda a: a.update(next_observations=np.full((10, 2), np.nan)),
         "next_observations is nan at row 0",
     ),
+    "the same in a later block": (
+        lambda a: a.update(
+            {name: np.zeros((70_000, *array.shape[1:])) for name, array in a.items()},
+            next_observations=np.where(
+                np.arange(70_000) == 69_999, np.nan, np.zeros((2, 70_000))
+            ).T,
+        ),
+        "next_observations is nan at row 69999",
+    ),
     "a large action": (
         lambda a: a["actions"].__setitem__((4, 0), -1.5),
         r"actions is -1.5 at row 4; it must be in \[-1, 1\]",
@@ -140,7 +150,7 @@ def test_a_damaged_file_is_refused_or_read_but_never_an_accident(tmp_path):
     good = write(tmp_path / "good.hdf5", TWO_TIMED_OUT, provenance="collected").read_bytes()
     rng = np.random.default_rng(0)
     refused = 0
-    for _ in range(200):
+    for _ in range(100):
         content = bytearray(good)
         for position in rng.integers(0, len(content), 8):
             content[position] = rng.integers(256)
@@ -150,7 +160,7 @@ def test_a_damaged_file_is_refused_or_read_but_never_an_accident(tmp_path):
             read_hdf5(path)
         except DataError:
             refused += 1
-    assert refused > 20
+    assert refused > 10
 
 
 def test_a_group_in_place_of_an_array_is_refused(tmp_path):
@@ -251,6 +261,7 @@ class Generator(types.ModuleType):
 
     def generate(self, env: EnvConfig, path: Path) -> None:
         self.calls += 1
+        time.sleep(0.05)  # long enough for others to ask
         write(path, TWO_TIMED_OUT, provenance="generated", recipe=f"seed {env.generator_seed}")
         if self.error is not None:
             raise self.error

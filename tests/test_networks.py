@@ -141,6 +141,8 @@ def test_layers_networks_and_members_start_with_numbers_of_their_own():
     same_sizes = [6, 6, 6]
     one, other = init_mlp(rng(), "one", same_sizes), init_mlp(rng(), "other", same_sizes)
     stacked = init_mlps(rng(), "critics", same_sizes, 2)
+    for weight, bias in (*one, *other):
+        assert not torch.isin(bias, weight).any()
     weights = [weight for layers in (one, other) for weight, _ in layers]
     weights += [weight[k] for weight, _ in stacked for k in range(2)]
     for i, first in enumerate(weights):

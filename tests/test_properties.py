@@ -10,7 +10,6 @@ from tiny import (
     OBSERVATION_DIM,
     close,
     equal,
-    leaves,
     small_config,
     train,
     trainer,

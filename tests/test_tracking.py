@@ -61,6 +61,8 @@ def begin(results: Path, sweep: str = "sweep", runs: tuple[str, ...] = RUNS) -> 
             "name": folder.name[:-5],
             "label": "lom",
             "env": "hopper",
+            "M": 2,
+            "beta": None,
             "seed": seed,
             "sources": {"algo.tau": "default"},
             "dataset": {"provenance": "collected", "rows": 1000, "mean": [0.0, 1.0]},
@@ -159,12 +161,10 @@ class Reader:
         return by_name
 
     def run(self, folder: Path) -> Any:
-        return self.runs()[folder.name[:-5]]
+        return next(run for run in self.runs().values() if run.data.tags.get("id") == folder.name)
 
     def steps(self, folder: Path, key: str = "critics/loss") -> list[int]:
         """Steps of a metric in the order in which they were stored."""
-        if folder.name[:-5] not in self.runs():
-            return []
         history = self.client.get_metric_history(self.run(folder).info.run_id, key)
         return [entry.step for entry in history]
 
@@ -220,6 +220,7 @@ def test_parameters_and_tags_say_what_a_run_is(reader, server, tmp_path):
     assert json.loads(tags["sources"]) == {"algo.tau": "default"}
     assert "dataset.mean" not in tags
     assert tags["id"] == folders[1].name
+    assert "M2 seed1 lom hopper" in reader.runs()
     assert reader.runs()["sweep"].data.tags["command"].endswith("http://***@host")
 
 
@@ -407,7 +408,7 @@ def test_a_server_that_dies_and_returns_delays_no_run_and_misses_nothing(
     mirror = Mirror(tmp_path, "sweep", RUNS, server.uri, reader.experiment, interval=0.1)
     with caplog.at_level(logging.INFO, "lom_exp"), mirror:
         write(1, 50)
-        eventually(lambda: len(reader.steps(folders[1])) == 49)
+        eventually(lambda: len(reader.runs()) == 3 and len(reader.steps(folders[1])) == 49)
         server.kill()
         write(50, 300)
         eventually(lambda: len(caplog.records) == 1)

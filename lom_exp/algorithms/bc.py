@@ -17,7 +17,7 @@ from lom_exp import validation
 from lom_exp.distributions import gaussian_log_prob
 from lom_exp.networks import Network, Params, descend, init_mlp, mlp, network
 from lom_exp.random import Rng
-from lom_exp.types import Metrics, Transitions
+from lom_exp.types import Metrics, Phases, Transitions
 
 
 @dataclass(frozen=True)
@@ -73,4 +73,4 @@ def act(state: State, observations: Tensor, config: Config, rng: Rng) -> Tensor:
     return policy_mean(state.policy.params, observations)
 
 
-phases = {"policy": (update_policy,)}
+phases: Phases = {"policy": (update_policy,)}

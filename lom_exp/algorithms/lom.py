@@ -47,7 +47,7 @@ from lom_exp.networks import (
     select,
 )
 from lom_exp.random import Rng
-from lom_exp.types import Metrics, Transitions
+from lom_exp.types import Metrics, Phases, Transitions
 
 RARE_WEIGHT = 0.05  # mixing weight below which a chosen component is counted as rare
 
@@ -300,7 +300,7 @@ def act(state: State, observations: Tensor, config: Config, rng: Rng) -> Tensor:
     return policy_mean(state.policy.params, observations)
 
 
-phases = {
+phases: Phases = {
     "behavior": (update_behavior,),
     "policy": (update_critics, update_hyper_critic, update_policy),
 }

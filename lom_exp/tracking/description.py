@@ -28,12 +28,18 @@ def parameters(config: Mapping[str, Any]) -> dict[str, str]:
     return {name: text(value) for name, value in _flatten("", rest)}
 
 
+def run_name(record: Mapping[str, Any]) -> str:
+    """What tells a run from its neighbors comes first: tables and legends cut names short."""
+    varied = [f"{name}{record[name]}" for name in ("M", "beta", "seed") if _fits(record.get(name))]
+    return " ".join([*varied, *(str(record[name]) for name in ("label", "env"))])
+
+
 def run_tags(record: Mapping[str, Any]) -> dict[str, str]:
     """A run's record.json with dotted names; where each setting came from is one tag, `sources`.
 
     Lists, such as the observation statistics, stay in the file.
     """
-    rest = {name: value for name, value in record.items() if name != "sources"}
+    rest = {name: value for name, value in record.items() if name not in ("sources", "name")}
     tags = {name: text(value) for name, value in _flatten("", rest) if _fits(value)}
     if record.get("sources"):
         tags["sources"] = text(record["sources"])

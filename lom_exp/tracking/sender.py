@@ -83,7 +83,12 @@ class Sender:
         if self._uri.startswith("sqlite:///"):  # MLflow would take a folder of the working one
             database = Path(self._uri.removeprefix("sqlite:///").partition("?")[0])
             location = (database.resolve().parent / "mlflow-artifacts").as_uri()
-        return str(self._client.create_experiment(self._experiment, artifact_location=location))
+        # Without its kind, MLflow's pages open as if this were a language model's.
+        kind = {"mlflow.experimentKind": "custom_model_development"}
+        made = self._client.create_experiment(
+            self._experiment, artifact_location=location, tags=kind
+        )
+        return str(made)
 
     def send(self, sweeps: Sequence[tuple[str | None, Sequence[str]]]) -> Sent:
         """Send what MLflow lacks of sweeps and their runs, or of runs of no sweep; never raises.
@@ -139,8 +144,10 @@ class Sender:
                 tags = description.run_tags(record)
                 if sweep is not None:
                     tags["mlflow.parentRunId"] = self._parent(sweep)
-                begun = (folder / "record.json").stat().st_mtime
-                self._open(cursor, str(record.get("name", run)), begun, tags)
+                first = Journal(folder / JOURNALS[0]).after(START)[:1]
+                begun = (folder / "record.json").stat().st_mtime  # of a copy it may be later
+                begun = min([begun, *(line.time / 1000 for line in first)])
+                self._open(cursor, description.run_name(record), begun, tags)
             if not cursor.has_params:
                 self._send_parameters(cursor, yaml.safe_load((folder / "config.yaml").read_text()))
             if sweep is not None and sweep not in cursor.sweeps:

@@ -1,0 +1,210 @@
+"""The command line as it is typed: what is run, under which name, and what is said."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lom_exp import experiment, launcher
+from lom_exp.experiment import Result
+from lom_exp.overrides import options
+from lom_exp.training import Interrupted
+
+LAUNCH = Path(launcher.__file__).parents[1] / "launch.py"
+
+
+@pytest.fixture
+def launch(monkeypatch, tmp_path):
+    """Run a command line up to the training, which is replaced; returns its calls and exit code."""
+    calls = []
+    statuses = iter([])
+
+    def run(specs, execution, sweep):
+        calls.append((specs, execution, sweep))
+        return [
+            Result(Path(f"run{i}"), next(statuses, "finished"), "why") for i in range(len(specs))
+        ]
+
+    def command(*arguments, statuses_of_runs=()):
+        nonlocal statuses
+        statuses = iter(statuses_of_runs)
+        monkeypatch.setattr(sys, "argv", ["launch.py", *arguments])
+        return launcher.main(), calls
+
+    monkeypatch.setattr(experiment, "run", run)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # main sets it: restored afterwards
+    return command
+
+
+def swept(specs, *names):
+    return [tuple(getattr(spec, name) for name in names) for spec in specs]
+
+
+@pytest.mark.parametrize("flags", [(), ("-m",)])
+@pytest.mark.parametrize(
+    ("typed", "values"),
+    [
+        ("M=7", [7]),
+        ("M=2,7", [2, 7]),
+        ("M=range(2,5)", [2, 3, 4]),
+        ("M=choice(2,7)", [2, 7]),
+        ("M=tuned,2", [5, 2]),
+        ("M=2,2,2.0", [2]),
+        ("M=glob([12]*)", [1, 2, 10, 15, 20]),
+    ],
+)
+def test_m_is_swept_as_typed(launch, flags, typed, values):
+    code, [(specs, _, _)] = launch(*flags, "env=hopper-medium-replay", typed)
+    assert code == 0
+    assert sorted(spec.M for spec in specs) == sorted(values)
+
+
+def test_beta_is_swept_as_typed(launch):
+    _, [(specs, _, _)] = launch("-m", "beta=0.1,1e-3,5")
+    assert [spec.config.inverse_temperature for spec in specs] == [0.1, 1e-3, 5.0]
+
+
+def test_all_runs_of_a_sweep_reach_the_training_together(launch):
+    _, [(specs, execution, sweep)] = launch("-m", "M=2,7", "seed=0,1", "device=cpu")
+    assert swept(specs, "M", "seed") == [(2, 0), (2, 1), (7, 0), (7, 1)]
+    assert execution.device == "cpu"
+    assert sweep.overrides == ["M=2,7", "seed=0,1", "device=cpu"]
+
+
+def test_one_wrong_run_stops_all_before_any_work(launch, capsys):
+    code, calls = launch("-m", "M=2,0")
+    assert (code, calls) == (1, [])
+    assert capsys.readouterr().err.startswith("error: M=0 cannot be used")
+
+
+def test_a_mistake_beside_a_sweep_is_the_one_named(launch, capsys):
+    code, _ = launch("M=2,5", "algo.tua=1")
+    assert code == 1
+    assert "did you mean algo.tau?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "count"), [("smoke", None), ("figure3_reduced", 10), ("figure3", 144)]
+)
+def test_an_experiment_sweeps_what_its_file_says(launch, name, count):
+    code, [(specs, _, sweep)] = launch(f"experiment={name}")
+    assert code == 0
+    assert sweep.name == name
+    assert len(specs) == (count or len(specs)) > 1
+    assert len({spec.name(spec.env.name) for spec in specs}) == len(specs)
+    assert specs[0].sources["M"] == f"M={specs[0].M} (experiment={name})"
+
+
+def test_the_command_line_replaces_what_an_experiment_sweeps(launch):
+    _, [(specs, _, sweep)] = launch("experiment=figure3_reduced", "M=3", "seed=8,9")
+    assert swept(specs, "M", "seed") == [(3, 8), (3, 9)]
+    assert sweep.name.startswith("figure3_reduced_M3_seed8+9_")
+    assert specs[0].sources["M"] == "M=3 (command line)"
+
+
+def test_a_sweep_is_named_by_what_is_swept(launch):
+    _, [(_, _, sweep)] = launch("-m", "env=hopper-medium", "M=2,5", "algo.tau=0.1,0.2")
+    assert sweep.name.startswith("lom_hopper-medium_M2+5_tau0.1+0.2_")
+    assert len(sweep.name.rpartition("_")[2]) == 8
+
+
+def test_a_sweep_has_one_name_wherever_and_in_whatever_order_it_is_run(launch):
+    launch("-m", "M=2,5", "seed=0,1", "network=toy")
+    launch("-m", "M=2,5", "seed=0,1", "network=toy", "results=elsewhere", "device=cpu")
+    launch("-m", "network=toy", "M=2,5", "seed=0,1")
+    _, calls = launch("-m", "M=2,5", "seed=0,1", "network=paper")
+    names = [sweep.name for _, _, sweep in calls]
+    assert names[0] == names[1] == names[2] != names[3]
+
+
+def test_a_long_sweep_has_a_short_name(launch):
+    datasets = ",".join(name for name in options("env") if name != "fetch-reach")
+    _, [(specs, _, sweep)] = launch("-m", f"env={datasets}", "seed=range(3)")
+    assert len(specs) == 54
+    assert len(sweep.name) < 120
+
+
+def test_a_sweep_can_be_named(launch):
+    _, [(_, _, sweep)] = launch("-m", "M=2,5", "sweep_name=mine")
+    assert sweep.name == "mine"
+
+
+def test_runs_that_did_not_finish_are_named(launch, capsys):
+    statuses = ["finished", "failed", "diverged"]
+    code, _ = launch("-m", "seed=0,1,2", statuses_of_runs=statuses)
+    assert code == 1
+    assert capsys.readouterr().err == "error: 1 of 3 runs did not finish:\n  run1: why\n"
+
+
+def test_an_interrupted_command_says_how_to_go_on(launch, monkeypatch, capsys):
+    def interrupted(*arguments):
+        raise Interrupted
+
+    monkeypatch.setattr(experiment, "run", interrupted)
+    code, _ = launch()
+    assert code == 130
+    assert "the same command" in capsys.readouterr().err
+
+
+def test_a_bug_is_not_passed_off_as_a_users_mistake(launch, monkeypatch):
+    monkeypatch.setattr(experiment, "run", lambda *arguments: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        launch()
+
+
+def test_hydras_submitit_launcher_runs_one_run_a_job(launch, monkeypatch):
+    from hydra_plugins.hydra_submitit_launcher.submitit_launcher import LocalLauncher
+
+    monkeypatch.setattr(LocalLauncher, "_EXECUTOR", "debug")  # in this process
+    code, calls = launch("-m", "hydra/launcher=submitit_local", "M=range(6,8)", "beta=0.3")
+    assert code == 0
+    assert [swept(specs, "M", "beta") for specs, _, _ in calls] == [[(6, 0.3)], [(7, 0.3)]]
+    assert len({sweep.name for _, _, sweep in calls}) == 1
+
+
+def test_a_mistake_is_found_before_jobs_are_submitted(launch, capsys):
+    code, calls = launch("-m", "hydra/launcher=submitit_slurm", "M=2,-1")
+    assert (code, calls) == (1, [])
+    assert capsys.readouterr().err.startswith("error: M=-1 cannot be used")
+
+
+def test_the_composed_config_can_be_looked_at(launch, capsys):
+    code, calls = launch("--cfg", "job", "M=7", "beta=0.3")
+    assert (code, calls) == (0, [])
+    assert "\nM: 7\nbeta: 0.3\n" in capsys.readouterr().out
+
+
+def test_launching_leaves_nothing_behind_but_what_the_training_writes(launch, tmp_path):
+    launch("-m", "M=2,7")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_fits_a_screen_and_knows_every_choice(launch, capsys):
+    code, _ = launch("--help")
+    text = capsys.readouterr().out
+    assert code == 0
+    assert len(text.splitlines()) <= 50
+    assert max(map(len, text.splitlines())) <= 100
+    for group in ("algo", "env", "M", "beta", "network", "experiment"):
+        assert all(choice in text for choice in options(group))
+
+
+def test_help_waits_for_no_heavy_import():
+    code = (
+        "import sys; sys.argv = ['launch.py', '--help']; from lom_exp.launcher import main;"
+        "main(); print({'torch', 'mlflow', 'gymnasium', 'mujoco'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("set()\n")
+
+
+def test_an_error_is_one_message_and_an_exit_code(tmp_path):
+    command = [sys.executable, str(LAUNCH), "-m", "M=2,5", "env=hoper-medium"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    first, *rest = done.stderr.splitlines()
+    assert first == "error: env=hoper-medium: there is no such choice; did you mean hopper-medium?"
+    assert len(rest) == 1
