@@ -18,6 +18,7 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 import torch
+from filelock import FileLock
 
 from lom_exp import checkpoints, datasets, packs, tracking
 from lom_exp.datasets import Dataset
@@ -141,10 +142,17 @@ def _pack_key(spec: RunSpec, data: str) -> list[Any]:
 
 
 def _describe_sweep(folder: Path, sweep: Sweep, names: Sequence[str]) -> None:
-    """Write what was asked for, and the names of the folders where it is to be found."""
+    """Write what was asked for, and the names of the folders where it is to be found.
+
+    Jobs of one sweep that run as processes of their own add their runs to each other's.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    content = {**sweep._asdict(), "runs": list(names), "time": time.time()}
-    write_atomically(folder / "sweep.json", json.dumps(content, indent=2).encode())
+    path = folder / "sweep.json"
+    with FileLock(folder / ".lock"):
+        known = (read_json(path) or {}).get("runs", [])
+        content = {**sweep._asdict(), "runs": list(dict.fromkeys([*known, *names]))}
+        content["time"] = time.time()
+        write_atomically(path, json.dumps(content, indent=2).encode())
 
 
 def _run_pack(

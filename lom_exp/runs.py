@@ -109,7 +109,7 @@ class RunFolder:
         write_atomically(self.path / "status.json", json.dumps(content, indent=2).encode())
 
     def append(self, journal: str, entry: Mapping[str, Any]) -> None:
-        """Add a line to metrics.jsonl or evaluations.jsonl; JSON has null for what is not finite."""
+        """Add a line to metrics.jsonl or evaluations.jsonl, null for what is not finite."""
         line = json.dumps(_without_nan(entry), allow_nan=False)
         with (self.path / journal).open("a") as file:
             file.write(line + "\n")

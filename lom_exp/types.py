@@ -56,8 +56,12 @@ Phases = dict[str, tuple[Update, ...]]  # updates done one after another; phases
 class Algorithm(Protocol):
     """What a module of `lom_exp.algorithms` provides; it describes one run and nothing else."""
 
-    Config: type  # frozen dataclass; float fields may differ between the runs of a pack
     phases: Phases
+
+    @property
+    def Config(self) -> type[Any]:
+        """A frozen dataclass; its float fields may differ between the runs of a pack."""
+        ...
 
     def init(self, observation_dim: int, action_dim: int, config: Any, rng: Rng) -> State:
         """Networks before the first update."""

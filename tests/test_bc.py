@@ -111,6 +111,11 @@ def test_both_losses_have_the_mean_action_and_the_likelihood_the_residuals_rms()
     assert_close(untouched.log(), torch.tensor([-0.5, -0.5]))
 
 
+def test_the_policy_starts_with_a_std_of_one():
+    state = bc.init(4, 3, bc.Config(), rng(phase="init"))
+    assert state.policy.params[1].exp().tolist() == [1.0, 1.0, 1.0]
+
+
 def test_the_initial_loss_of_a_hand_made_batch():
     """Mean 0 and std 1: log(2 pi) / 2 = 0.918939, and half the mean square of the actions."""
     data = transitions(WholeDataset, torch.zeros(2, 1), torch.tensor([[0.6, 0.0], [0.0, -0.8]]))

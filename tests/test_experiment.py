@@ -189,6 +189,12 @@ def test_another_setting_or_other_data_is_another_run(data: Path, tmp_path: Path
     assert len(folders) == 3
 
 
+def test_jobs_of_one_sweep_that_run_apart_are_one_sweep(data: Path, tmp_path: Path) -> None:
+    folders = [run([make_spec(data, seed)], execute(tmp_path))[0].folder for seed in (0, 1)]
+    sweep = json.loads((tmp_path / "results/sweeps/sweep/sweep.json").read_text())
+    assert sweep["runs"] == [folder.name for folder in folders]
+
+
 PROGRAM = """
 import sys
 sys.path[:0] = [{tests!r}, {root!r}]

@@ -1,0 +1,61 @@
+"""The trainer's own contract; what holds of every algorithm is in test_properties."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny import small_config, trainer
+
+from lom_exp.trainer import static_part
+from lom_exp.types import ConfigError
+
+
+def test_runs_that_differ_in_more_than_floats_cannot_train_together() -> None:
+    config = small_config("lom")
+    with pytest.raises(ConfigError, match=r"num_components=4.*num_components=5"):
+        trainer("lom", [0, 1], [config, replace(config, num_components=5)])
+
+
+def test_only_float_fields_may_differ() -> None:
+    static, floats = static_part(small_config("lom", tau=0.25, num_components=6))
+    assert floats["tau"] == 0.25
+    assert static.tau is None
+    assert static.num_components == 6
+    assert static == static_part(small_config("lom", tau=0.5, num_components=6))[0]
+
+
+def test_each_run_has_its_own_hyperparameters() -> None:
+    slow, fast = small_config("bc", learning_rate=1e-4), small_config("bc", learning_rate=1e-2)
+    made = trainer("bc", [0, 0], [slow, fast])
+    before = [snapshot.state.policy.params[1] for snapshot in made.snapshots()]
+    made.advance("policy", 0, 1)
+    after = [snapshot.state.policy.params[1] for snapshot in made.snapshots()]
+    # Adam's first step moves every parameter by its learning rate.
+    for start, end, rate in zip(before, after, (1e-4, 1e-2), strict=True):
+        assert (end - start).abs().tolist() == pytest.approx([rate] * 3, rel=1e-3)
+
+
+@pytest.mark.parametrize("vectorize", [True, False])
+def test_training_stops_after_the_update_in_which_it_was_asked_to(vectorize: bool) -> None:
+    made = trainer("bc", [0, 1], vectorize=vectorize)
+    asked = iter([False, False, True])
+    assert made.advance("policy", 5, 100, lambda: next(asked)) == 8
+    assert made.snapshots()[0].num_summed == 3
+
+
+@pytest.mark.parametrize("vectorize", [True, False])
+def test_a_run_with_a_parameter_that_is_not_finite_is_told_from_the_others(
+    vectorize: bool,
+) -> None:
+    made = trainer("bc", [0, 1, 2], vectorize=vectorize)
+    snapshots = made.snapshots()
+    snapshots[1].state.policy.params[1][0] = torch.nan
+    made.restore(snapshots)
+    assert made.finite() == [True, False, True]
+
+
+def test_networks_and_their_targets_share_no_memory() -> None:
+    [snapshot] = trainer("lom", [0], vectorize=False).snapshots()
+    online, target = snapshot.state.critics.params[0][0], snapshot.state.target_critics[0][0]
+    assert torch.equal(online, target)
+    assert online.data_ptr() != target.data_ptr()
