@@ -24,7 +24,6 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from lom_exp.overrides import CONF, options, quote_numbers
 
 if TYPE_CHECKING:
-    from lom_exp.experiment import Result
     from lom_exp.runspec import ExecutionConfig, RunSpec, Sweep
 
 MAX_NAME_LENGTH = 100
@@ -109,9 +108,7 @@ def run_one(config: DictConfig) -> None:
     train([spec], configuration.execution_config([spec]), sweep)
 
 
-def train(
-    specs: "Sequence[RunSpec]", execution: "ExecutionConfig", sweep: "Sweep"
-) -> "list[Result]":
+def train(specs: "Sequence[RunSpec]", execution: "ExecutionConfig", sweep: "Sweep") -> None:
     """experiment.run; raises an error that names the runs without a result, if there are any."""
     from lom_exp import experiment
     from lom_exp.runs import FINAL
@@ -128,7 +125,6 @@ def train(
             f"{len(failures)} of {len(results)} runs did not finish:\n"
             + "\n".join(f"  {result.folder}: {result.error}" for result in failures)
         )
-    return results
 
 
 class LocalLauncher(Launcher):
@@ -142,7 +138,7 @@ class LocalLauncher(Launcher):
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        """Returns, for each job, what experiment.run returns; raises if a run did not finish."""
+        """Returns a completed job for each; raises if a run did not finish."""
         from lom_exp import configuration
         from lom_exp.runspec import Sweep
 
@@ -154,11 +150,8 @@ class LocalLauncher(Launcher):
         configure_log(self.config.hydra.job_logging, self.config.hydra.verbose)
         command = ["python", *sys.orig_argv[1:]]
         overrides = list(self.config.hydra.overrides.task)
-        results = train(specs, execution, Sweep(self.config.sweep_name, command, overrides))
-        return [
-            JobReturn(overrides=job, status=JobStatus.COMPLETED, _return_value=result)
-            for job, result in zip(job_overrides, results, strict=True)
-        ]
+        train(specs, execution, Sweep(self.config.sweep_name, command, overrides))
+        return [JobReturn(overrides=job, status=JobStatus.COMPLETED) for job in job_overrides]
 
 
 class GridSweeper(Sweeper):
@@ -174,7 +167,7 @@ class GridSweeper(Sweeper):
         self.task_function = task_function
 
     def sweep(self, arguments: list[str]) -> list[Any]:
-        """Returns each job's result."""
+        """Returns what the jobs return; raises if one failed."""
         # Imported before Hydra has scanned its plugins, this class would exist twice.
         from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 

@@ -17,6 +17,10 @@ Algorithm 1, Eq. 14-18 and Table 3. Departures, each a field where both readings
 - `hyper_critic`: M heads, which take one pass a state, or the code's one-hot input, which takes M.
   Both regress all components (Eq. 17 draws one; same expectation, less variance). Neither has a
   target network: Algorithm 1 updates one (line 19) but never reads it.
+- Mixing weights are taken as log_softmax, where the code adds 1e-8 to the softmax.
+- K critics with the least target, and noise on the next action, are the code's (K = 1 and no noise
+  are Eq. 16). Labels and advantages come from the first critic, as in the code.
+- Imitated actions are clipped to the box, as in the code; Algorithm 1 (line 13) only samples.
 - `inverse_temperature` multiplies the advantage: the code's beta. Eq. 18 divides by its beta.
 - `baseline` of the advantage: Q of the policy's action (code), of the component's mean (paper), or
   the hyper-Q of the component, which is the expectation both stand for.
@@ -153,7 +157,7 @@ def policy_mean(params: Params, observations: Tensor) -> Tensor:
 
 
 def init(observation_dim: int, action_dim: int, config: Config, rng: Rng) -> State:
-    """Networks with torch's default initialization; targets are copies."""
+    """Networks with torch's default initialization; targets start as the critics."""
     m, hidden, inputs = config.num_components, config.hidden_sizes, observation_dim + action_dim
     behavior_sizes = [observation_dim, *config.behavior_hidden_sizes, m * (2 * action_dim + 1)]
     if config.hyper_critic == "heads":
@@ -290,7 +294,7 @@ def update_policy(state: State, data: Transitions, config: Config, rng: Rng) -> 
         "policy/chosen_mixing_weight": mixing_weight.mean(),
         "policy/rare_choice_share": (mixing_weight < RARE_WEIGHT).to(weights.dtype).mean(),
         "policy/chosen_std": std.mean(),
-        "policy/chosen_hyper_q": hyper_qs.amax(-1).mean(),
+        "policy/chosen_hyper_q": hyper_qs.gather(-1, chosen[:, None]).mean(),
     }
     return state._replace(policy=policy), metrics
 

@@ -30,7 +30,8 @@ def parameters(config: Mapping[str, Any]) -> dict[str, str]:
 
 def run_name(record: Mapping[str, Any]) -> str:
     """What tells a run from its neighbors comes first: tables and legends cut names short."""
-    varied = [f"{name}{record[name]}" for name in ("M", "beta", "seed") if _fits(record.get(name))]
+    names = [name for name in ("M", "seed", "beta") if _fits(record.get(name))]
+    varied = [f"{name}{record[name]:g}" for name in names]
     return " ".join([*varied, *(str(record[name]) for name in ("label", "env"))])
 
 
