@@ -26,7 +26,8 @@ def main(arguments: list[str] | None = None) -> int:
         "--experiment gets everything.",
         epilog="Credentials of a server belong in MLFLOW_TRACKING_USERNAME and "
         "MLFLOW_TRACKING_PASSWORD. To look at the default file: "
-        "mlflow server --backend-store-uri sqlite:///results/mlflow.db",
+        "mlflow server --backend-store-uri sqlite:///results/mlflow.db, then open "
+        "http://127.0.0.1:5000 and choose Model training at the top left",
     )
     command.add_argument("results", type=Path, help="the folder that holds runs/ and sweeps/")
     command.add_argument(

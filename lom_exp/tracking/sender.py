@@ -83,12 +83,7 @@ class Sender:
         if self._uri.startswith("sqlite:///"):  # MLflow would take a folder of the working one
             database = Path(self._uri.removeprefix("sqlite:///").partition("?")[0])
             location = (database.resolve().parent / "mlflow-artifacts").as_uri()
-        # Without its kind, MLflow's pages open as if this were a language model's.
-        kind = {"mlflow.experimentKind": "custom_model_development"}
-        made = self._client.create_experiment(
-            self._experiment, artifact_location=location, tags=kind
-        )
-        return str(made)
+        return str(self._client.create_experiment(self._experiment, artifact_location=location))
 
     def send(self, sweeps: Sequence[tuple[str | None, Sequence[str]]]) -> Sent:
         """Send what MLflow lacks of sweeps and their runs, or of runs of no sweep; never raises.
