@@ -28,8 +28,6 @@ $(SETUP): pyproject.toml
 
 run: $(SETUP)  ## the embedded default job: LOM on generated data, its table and figure, in minutes
 	$(LAUNCH) -m experiment=smoke
-	$(BIN)/python -m analysis.table results/sweeps/smoke
-	$(BIN)/python -m analysis.figure3 results/sweeps/smoke
 
 test: $(SETUP)  ## all tests
 	$(BIN)/python -m pytest

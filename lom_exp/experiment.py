@@ -142,16 +142,18 @@ def _pack_key(spec: RunSpec, data: str) -> list[Any]:
 
 
 def _describe_sweep(folder: Path, sweep: Sweep, names: Sequence[str]) -> None:
-    """Write what was asked for, and the names of the folders where it is to be found.
-
-    Jobs of one sweep that run as processes of their own add their runs to each other's.
-    """
+    """Write what was asked for, and the names of the folders where it is to be found."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "sweep.json"
     with FileLock(folder / ".lock"):
-        known = (read_json(path) or {}).get("runs", [])
-        content = {**sweep._asdict(), "runs": list(dict.fromkeys([*known, *names]))}
-        content["time"] = time.time()
+        others = (read_json(path) or {}).get("runs", []) if sweep.is_part else []
+        content = {
+            "name": sweep.name,
+            "command": [tracking.redact(word) for word in sweep.command],
+            "overrides": [tracking.redact(word) for word in sweep.overrides],
+            "runs": list(dict.fromkeys([*others, *names])),
+            "time": time.time(),
+        }
         write_atomically(path, json.dumps(content, indent=2).encode())
 
 
@@ -167,7 +169,8 @@ def _run_pack(
             spec = pack[0].spec
             data = datasets.load(spec.env, spec.preprocessing, device)
             for run in pack:
-                run.folder.describe(run.spec.resolved, _record(run, data, execution, device))
+                config = _without_credentials(run.spec.resolved)
+                run.folder.describe(config, _record(run, data, execution, device))
             available = [checkpoints.steps(run.folder.checkpoints, run.id) for run in pack]
             for step, members in packs.meet(available):
                 PackTraining([pack[i] for i in members], data, execution, device, stop).run(step)
@@ -180,6 +183,11 @@ def _run_pack(
         for run in pack:
             run.error = message
             _try_to_write_failure(run, message)
+
+
+def _without_credentials(config: dict[str, Any]) -> dict[str, Any]:
+    uri = config["tracking"]["uri"]
+    return {**config, "tracking": {**config["tracking"], "uri": uri and tracking.redact(uri)}}
 
 
 def _try_to_write_failure(run: Run, message: str) -> None:

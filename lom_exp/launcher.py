@@ -10,6 +10,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
@@ -24,6 +25,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from lom_exp.overrides import CONF, options, quote_numbers
 
 if TYPE_CHECKING:
+    from lom_exp.experiment import Result
     from lom_exp.runspec import ExecutionConfig, RunSpec, Sweep
 
 MAX_NAME_LENGTH = 100
@@ -104,27 +106,46 @@ def run_one(config: DictConfig) -> None:
         config.hydra = HydraConfig.get()
     overrides = list(config.hydra.overrides.task)
     spec = configuration.run_spec(config, GlobalHydra.instance().config_loader())
-    sweep = Sweep(config.sweep_name, ["python", "launch.py", *overrides], overrides)
-    train([spec], configuration.execution_config([spec]), sweep)
+    command = ["python", "launch.py", *overrides]
+    sweep = Sweep(config.sweep_name, command, overrides, is_part=True)
+    require_finished(train([spec], configuration.execution_config([spec]), sweep))
 
 
-def train(specs: "Sequence[RunSpec]", execution: "ExecutionConfig", sweep: "Sweep") -> None:
-    """experiment.run; raises an error that names the runs without a result, if there are any."""
+def train(
+    specs: "Sequence[RunSpec]", execution: "ExecutionConfig", sweep: "Sweep"
+) -> "list[Result]":
+    """experiment.run, where being interrupted is a KeyboardInterrupt."""
     from lom_exp import experiment
-    from lom_exp.runs import FINAL
     from lom_exp.training import Interrupted
-    from lom_exp.types import LomExpError
 
     try:
-        results = experiment.run(specs, execution, sweep)
+        return experiment.run(specs, execution, sweep)
     except Interrupted:
         raise KeyboardInterrupt from None
+
+
+def require_finished(results: "Sequence[Result]") -> None:
+    """Raise an error that names the runs without a result, if there are any."""
+    from lom_exp.runs import FINAL
+    from lom_exp.types import LomExpError
+
     failures = [result for result in results if result.status not in FINAL]
     if failures:
         raise LomExpError(
             f"{len(failures)} of {len(results)} runs did not finish:\n"
             + "\n".join(f"  {result.folder}: {result.error}" for result in failures)
         )
+
+
+def report(execution: "ExecutionConfig", sweep_name: str) -> None:
+    """Draw what the sweep has come to, and give MLflow a copy."""
+    from analysis import sweep
+    from lom_exp import tracking
+
+    results = Path(execution.results)
+    if sweep.report(results / "sweeps" / sweep_name) and execution.tracking.enabled:
+        uri = execution.tracking.uri or tracking.default_uri(results)
+        tracking.log_sweep_artifacts(results, sweep_name, uri, execution.tracking.experiment)
 
 
 class LocalLauncher(Launcher):
@@ -150,7 +171,9 @@ class LocalLauncher(Launcher):
         configure_log(self.config.hydra.job_logging, self.config.hydra.verbose)
         command = ["python", *sys.orig_argv[1:]]
         overrides = list(self.config.hydra.overrides.task)
-        train(specs, execution, Sweep(self.config.sweep_name, command, overrides))
+        results = train(specs, execution, Sweep(self.config.sweep_name, command, overrides))
+        report(execution, self.config.sweep_name)
+        require_finished(results)
         return [JobReturn(overrides=job, status=JobStatus.COMPLETED) for job in job_overrides]
 
 

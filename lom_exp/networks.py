@@ -59,7 +59,7 @@ def mlp(params: Params, inputs: Tensor) -> Tensor:
     """ReLU MLP without an output nonlinearity: (..., in) -> (..., out)."""
     if inputs.device.type != "cpu" or inputs.shape[:-1].numel() <= BLOCK:
         return _mlp(params, inputs)
-    blocks = inputs.reshape(-1, inputs.shape[-1]).split(BLOCK)
+    blocks = torch.split(inputs.reshape(-1, inputs.shape[-1]), BLOCK)
     return torch.cat([_mlp(params, block) for block in blocks]).view(*inputs.shape[:-1], -1)
 
 

@@ -31,8 +31,8 @@ def _mix(x: Tensor) -> Tensor:
     return x ^ ((x >> 31) & ((1 << 33) - 1))
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # traced as a constant
-def _name_key(name: str) -> int:
+def name_key(name: str) -> int:
+    """A number for a phase's or stream's name; to the compiler a constant (Trainer says so)."""
     return zlib.crc32(name.encode())
 
 
@@ -45,11 +45,11 @@ class Rng(NamedTuple):
     @staticmethod
     def of(seed: Tensor, phase: str, update: Tensor) -> "Rng":
         """The generator of the run with this seed (int64, 0-d) at an update of a phase."""
-        return Rng(_mix(_mix(seed * _GOLDEN) ^ _name_key(phase)), update)
+        return Rng(_mix(_mix(seed * _GOLDEN) ^ name_key(phase)), update)
 
     def bits(self, stream: str, shape: tuple[int, ...]) -> Tensor:
         """64 random bits for each position, as int64."""
-        key = _mix(_mix(self.key + self.update * _GOLDEN) ^ _name_key(stream))
+        key = _mix(_mix(self.key + self.update * _GOLDEN) ^ name_key(stream))
         # Xor, where SplitMix64 adds: the compiler folds sums into index arithmetic, and overflows.
         counter = torch.arange(math.prod(shape), device=self.key.device) ^ key
         return _mix(counter * _GOLDEN).view(shape)

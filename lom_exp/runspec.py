@@ -84,6 +84,7 @@ class Sweep(NamedTuple):
     name: str
     command: list[str]
     overrides: list[str]
+    is_part: bool = False  # of a sweep whose other runs are asked for by other processes
 
 
 @dataclass(frozen=True)

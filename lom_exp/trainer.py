@@ -16,7 +16,7 @@ from torch import Tensor, vmap
 from torch.utils._pytree import tree_leaves, tree_map
 
 from lom_exp.checkpoints import Snapshot
-from lom_exp.random import Rng
+from lom_exp.random import Rng, name_key
 from lom_exp.types import Algorithm, ConfigError, Metrics, State, Transitions
 
 Step = Callable[..., tuple[State, Metrics]]
@@ -109,7 +109,11 @@ class Trainer:
             return state, metrics
 
         batched: Step = vmap(step, in_dims=(0, 0, 0, None)) if self._vectorize else step
-        return torch.compile(batched, fullgraph=True) if compile else batched
+        if not compile:
+            return batched
+        # Marks it, and only here, because that imports the compiler.
+        torch.compiler.assume_constant_result(name_key)  # type: ignore[no-untyped-call]
+        return torch.compile(batched, fullgraph=True)
 
     def initialize(self) -> None:
         """Give every run its networks before the first update."""

@@ -63,7 +63,7 @@ def make_spec(path: Path, seed: int = 0, **changes: Any) -> RunSpec:
         M=4,
         beta=5.0,
         sources={},
-        resolved={"algorithm": "lom", "seed": seed},
+        resolved={"seed": seed, "tracking": {"uri": "https://user:secret@host"}},
     )
     return replace(spec, **changes)
 
@@ -83,9 +83,10 @@ def execute(tmp_path: Path, **changes: Any) -> ExecutionConfig:
 
 
 def run(
-    specs: list[RunSpec], execution: ExecutionConfig, name: str = "sweep"
+    specs: list[RunSpec], execution: ExecutionConfig, *, is_part: bool = False
 ) -> list[experiment.Result]:
-    return experiment.run(specs, execution, Sweep(name, ["python", "launch.py"], []))
+    sweep = Sweep("sweep", ["python", "launch.py"], [], is_part)
+    return experiment.run(specs, execution, sweep)
 
 
 def journal(folder: Path, name: str) -> list[dict[str, Any]]:
@@ -177,6 +178,14 @@ def test_a_finished_run_is_not_run_again_and_a_run_asked_for_twice_is_run_once(
     assert before == {path: path.stat().st_mtime_ns for path in before}
 
 
+def test_no_credentials_are_written(data: Path, tmp_path: Path) -> None:
+    command = ["python", "launch.py", "tracking.uri=https://user:secret@host"]
+    experiment.run([make_spec(data)], execute(tmp_path), Sweep("sweep", command, command[2:]))
+    files = [path for path in (tmp_path / "results").rglob("*") if path.is_file()]
+    assert any(b"https://***@host" in path.read_bytes() for path in files)
+    assert not [path for path in files if b"secret" in path.read_bytes()]
+
+
 def test_another_setting_or_other_data_is_another_run(data: Path, tmp_path: Path) -> None:
     spec = make_spec(data)
     folders = {run([spec], execute(tmp_path))[0].folder}
@@ -189,10 +198,19 @@ def test_another_setting_or_other_data_is_another_run(data: Path, tmp_path: Path
     assert len(folders) == 3
 
 
-def test_jobs_of_one_sweep_that_run_apart_are_one_sweep(data: Path, tmp_path: Path) -> None:
-    folders = [run([make_spec(data, seed)], execute(tmp_path))[0].folder for seed in (0, 1)]
-    sweep = json.loads((tmp_path / "results/sweeps/sweep/sweep.json").read_text())
-    assert sweep["runs"] == [folder.name for folder in folders]
+def test_a_sweep_lists_its_runs_also_when_its_jobs_run_apart(data: Path, tmp_path: Path) -> None:
+    def listed() -> list[str]:
+        content = json.loads((tmp_path / "results/sweeps/sweep/sweep.json").read_text())
+        names: list[str] = content["runs"]
+        return names
+
+    first, second = (
+        run([make_spec(data, seed)], execute(tmp_path), is_part=True)[0].folder.name
+        for seed in (0, 1)
+    )
+    assert listed() == [first, second]
+    run([make_spec(data, 1)], execute(tmp_path))  # the same name, asked for anew and whole
+    assert listed() == [second]
 
 
 PROGRAM = """

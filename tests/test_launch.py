@@ -1,5 +1,6 @@
 """The command line as it is typed: what is run, under which name, and what is said."""
 
+import logging
 import subprocess
 import sys
 from itertools import product
@@ -203,6 +204,13 @@ def test_the_composed_config_can_be_looked_at(launch, capsys):
 def test_launching_leaves_nothing_behind_but_what_the_training_writes(launch, tmp_path):
     launch("-m", "M=2,7")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_warnings_of_ours_stay_audible(launch):
+    before = logging.getLogger("lom_exp.checkpoints")
+    launch("seed=0")
+    assert not before.disabled
+    assert before.isEnabledFor(logging.INFO)
 
 
 def test_help_fits_a_screen_and_knows_every_choice(launch, capsys):
