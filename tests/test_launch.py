@@ -41,7 +41,11 @@ def launch(monkeypatch, tmp_path):
     monkeypatch.setattr(experiment, "run", run)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # main sets it: restored afterwards
-    return command
+    root = logging.getLogger()
+    level, handlers = root.level, root.handlers[:]
+    yield command
+    root.setLevel(level)  # Hydra configures logging
+    root.handlers[:] = handlers
 
 
 def experiment_params(name):
