@@ -36,10 +36,10 @@ def quote_numbers(arguments: Sequence[str]) -> list[str]:
 
 
 def _quoted(argument: str) -> str:
-    key, _, text = argument.partition("=")
-    group = key.removeprefix("+")
+    group, _, text = argument.removeprefix("+").partition("=")
     if not text or group not in groups():
         return argument
+    argument = f"{group}={text}"  # +experiment=smoke, as other projects have it, adds nothing
     [override] = OverridesParser.create().parse_overrides([argument])
     if override.is_sweep_override():
         return argument
@@ -63,7 +63,7 @@ def _quoted(argument: str) -> str:
         ConfigStore.instance().store(
             group=group, name=choice, node={group: value}, package="_global_", provider="lom_exp"
         )
-    return f"{key}='{choice}'"
+    return f"{group}='{choice}'"
 
 
 def _number(text: str) -> float | None:

@@ -126,6 +126,15 @@ def test_figure3_sweeps_m_on_the_replay_datasets(launch):
     assert len(specs) == 6
 
 
+def test_a_plus_before_a_group_changes_nothing(launch):
+    launch("-m", "experiment=smoke", "M=2,7")
+    code, calls = launch("-m", "+experiment=smoke", "+M=2,7")
+    assert code == 0
+    (plain, _, first), (with_plus, _, second) = calls
+    assert plain == with_plus
+    assert first.name == second.name
+
+
 def test_the_command_line_replaces_what_an_experiment_sweeps(launch):
     _, [(specs, _, sweep)] = launch("experiment=figure3_reduced", "M=3", "seed=8,9")
     assert swept(specs, "M", "seed") == [(3, 8), (3, 9)]
