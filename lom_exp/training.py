@@ -117,8 +117,8 @@ class PackTraining:
     def _train(self, phase: str, before: int, update: int) -> None:
         """Do a phase's updates from `update` on; `before` updates were done in earlier phases."""
         length, evaluation = self.spec.updates[phase], self.spec.evaluation
-        self._write_status("running", self._position(phase, update, before + update))
         while update < length and any(self.alive):
+            self._write_status("running", self._position(phase, update, before + update))
             goal = min(length, _next_multiple(update, self.execution.log_every))
             if phase == self.last_phase:
                 goal = min(goal, _next_multiple(update, evaluation.every))
