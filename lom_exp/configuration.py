@@ -26,8 +26,8 @@ from lom_exp.algorithms import REGISTRY
 from lom_exp.composition_errors import explain, nearest
 from lom_exp.datasets import EnvConfig, Preprocessing
 from lom_exp.overrides import CONF, quote_numbers
-from lom_exp.provenance import History, history, references
 from lom_exp.runspec import EvaluationConfig, ExecutionConfig, RunSpec, TrackingConfig
+from lom_exp.sources import History, history, references
 from lom_exp.types import Algorithm, ConfigError
 
 RULES: dict[

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 FLOORS: list[set[str]] = [
     {"types", "random", "networks", "distributions", "validation"},
     {"datasets", "envs", "tracking", "checkpoints", "runs", "packs", "progress"}
-    | {"overrides", "provenance", "composition_errors"},
+    | {"overrides", "sources", "composition_errors"},
     {"algorithms", "runspec"},
     {"trainer", "evaluation"},
     {"training", "experiment", "configuration"},
