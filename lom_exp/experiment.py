@@ -1,6 +1,5 @@
 """Train, evaluate and record runs: the one place that knows everything below it."""
 
-import ctypes
 import importlib.metadata
 import json
 import logging
@@ -88,7 +87,6 @@ def run(specs: Sequence[RunSpec], execution: ExecutionConfig, sweep: Sweep) -> l
     device, stop = resolve_device(execution.device), StopSignal()
     if execution.threads is not None:
         torch.set_num_threads(execution.threads)
-    _keep_freed_memory()
     results = Path(execution.results)
     fingerprints = {
         env: datasets.identify(env) for env in dict.fromkeys(spec.env for spec in specs)
@@ -112,18 +110,6 @@ def run(specs: Sequence[RunSpec], execution: ExecutionConfig, sweep: Sweep) -> l
         for pack in packs.group(todo, keys):
             _run_pack(pack, execution, device, stop)
     return [Result(run.folder.path, run.folder.status, run.error) for run in runs.values()]
-
-
-def _keep_freed_memory() -> None:
-    """Let glibc reuse the buffers of one update in the next instead of returning them.
-
-    Otherwise each large intermediate is mapped, and its pages zeroed, anew: LOM's policy phase on
-    a CPU took 1.2 to 1.5 times as long (docs/speed.md).
-    """
-    if platform.libc_ver()[0] == "glibc":
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
-        mallopt(-3, 2**25)  # M_MMAP_THRESHOLD, its largest value
 
 
 def _pack_key(spec: RunSpec, data: str) -> list[Any]:
