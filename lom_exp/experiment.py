@@ -40,16 +40,24 @@ class Result(NamedTuple):
 
 
 class StopSignal:
-    """Set by Ctrl-C or SIGTERM, so that training can stop after the update it is in.
+    """Set by Ctrl-C or SIGTERM in its context, so that training can stop after the update it is in.
 
     A second Ctrl-C is a KeyboardInterrupt at once.
     """
 
     def __init__(self) -> None:
         self._set = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "StopSignal":
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, self._handle)
+                self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self._set:
@@ -84,7 +92,7 @@ def run(specs: Sequence[RunSpec], execution: ExecutionConfig, sweep: Sweep) -> l
     One run's failure stops nothing but itself: it is written to its folder and returned.
     Raises Interrupted when asked to stop, DataError where the data of a run cannot be had.
     """
-    device, stop = resolve_device(execution.device), StopSignal()
+    device = resolve_device(execution.device)
     if execution.threads is not None:
         torch.set_num_threads(execution.threads)
     results = Path(execution.results)
@@ -99,6 +107,7 @@ def run(specs: Sequence[RunSpec], execution: ExecutionConfig, sweep: Sweep) -> l
     names = list(runs)
     _describe_sweep(results / "sweeps" / sweep.name, sweep, names)
     with ExitStack() as stack:
+        stop = stack.enter_context(StopSignal())
         if execution.tracking.enabled:
             uri = execution.tracking.uri or tracking.default_uri(results)
             stack.enter_context(
@@ -147,28 +156,45 @@ def _run_pack(
     pack: Sequence[Run], execution: ExecutionConfig, device: torch.device, stop: StopSignal
 ) -> None:
     """Train the runs of one pack; whatever goes wrong is written into their folders."""
+    with ExitStack() as stack:
+        free = [run for run in pack if _lock(run, stack)]
+        try:
+            if free:
+                stack.enter_context(_default_dtype(pack[0].spec.dtype))
+                _train_pack(free, execution, device, stop)
+        except Interrupted:
+            raise
+        except Exception as error:
+            known = isinstance(error, LomExpError | OSError)
+            message = str(error) if known else traceback.format_exc()
+            log.error("%s: %s", ", ".join(run.folder.path.name for run in free), message)
+            for run in free:
+                run.error = message
+                _try_to_write_failure(run, message)
+
+
+def _lock(run: Run, stack: ExitStack) -> bool:
+    """Take a run's folder for as long as the stack lasts, unless another process has it."""
     try:
-        with ExitStack() as stack:
-            stack.enter_context(_default_dtype(pack[0].spec.dtype))
-            for run in pack:
-                stack.enter_context(run.folder)
-            spec = pack[0].spec
-            data = datasets.load(spec.env, spec.preprocessing, device)
-            for run in pack:
-                config = _without_credentials(run.spec.resolved)
-                run.folder.describe(config, _record(run, data, execution, device))
-            available = [checkpoints.steps(run.folder.checkpoints, run.id) for run in pack]
-            for step, members in packs.meet(available):
-                PackTraining([pack[i] for i in members], data, execution, device, stop).run(step)
-    except Interrupted:
-        raise
-    except Exception as error:
-        known = isinstance(error, LomExpError | OSError)
-        message = str(error) if known else traceback.format_exc()
-        log.error("%s: %s", ", ".join(run.folder.path.name for run in pack), message)
-        for run in pack:
-            run.error = message
-            _try_to_write_failure(run, message)
+        stack.enter_context(run.folder)
+    except (LomExpError, OSError) as error:
+        run.error = str(error)
+        log.error("%s", error)
+        return False
+    return True
+
+
+def _train_pack(
+    pack: Sequence[Run], execution: ExecutionConfig, device: torch.device, stop: StopSignal
+) -> None:
+    spec = pack[0].spec
+    data = datasets.load(spec.env, spec.preprocessing, device)
+    for run in pack:
+        config = _without_credentials(run.spec.resolved)
+        run.folder.describe(config, _record(run, data, execution, device))
+    available = [checkpoints.steps(run.folder.checkpoints, run.id) for run in pack]
+    for step, members in packs.meet(available):
+        PackTraining([pack[i] for i in members], data, execution, device, stop).run(step)
 
 
 def _without_credentials(config: dict[str, Any]) -> dict[str, Any]:

@@ -482,15 +482,25 @@ def test_a_cuda_device_that_is_not_there_is_refused(
     assert not (tmp_path / "results").exists()
 
 
-def test_a_folder_in_use_by_another_process_is_left_alone(data: Path, tmp_path: Path) -> None:
+def test_a_run_in_the_hands_of_another_process_is_left_alone_and_stops_no_other(
+    data: Path, tmp_path: Path
+) -> None:
     [result] = run([make_spec(data)], execute(tmp_path))
     (result.folder / "status.json").unlink()
     with RunFolder(result.folder):
         with pytest.raises(RunFolderError, match="being trained by another process"):
             RunFolder(result.folder).__enter__()
-        [refused] = run([make_spec(data)], execute(tmp_path))
+        refused, other = run([make_spec(data), make_spec(data, seed=1)], execute(tmp_path))
     assert refused.error is not None
     assert "being trained by another process" in refused.error
+    assert not (result.folder / "status.json").exists()
+    assert other.status == "finished"
+
+
+def test_ctrl_c_is_the_callers_again_after_training(data: Path, tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    run([make_spec(data)], execute(tmp_path))
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_float64_runs_are_other_runs_of_that_precision(data: Path, tmp_path: Path) -> None:
