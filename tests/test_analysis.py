@@ -8,7 +8,7 @@ import pytest
 import yaml
 from matplotlib.text import Text
 
-from analysis import curves, drawing, figure3, runs, scores, table
+from analysis import curves, drawing, figure3, runs, scores, sweep, table
 from analysis.folders import AnalysisError
 
 RANDOM, EXPERT = -20.0, 180.0  # a return R scores (R + 20) / 2
@@ -459,3 +459,24 @@ def test_a_sweep_without_an_evaluation_is_an_error_that_says_how_far_it_is(
     assert "no run has an evaluation yet" in error
     assert f"{name}: running at policy update 0" in error
     assert "not_there: not started" in error
+
+
+def test_a_sweep_reports_all_there_is_to_show(results: ResultsFolder) -> None:
+    names = [results.add(M, 0, [[10.0], [20.0]]) for M in (2, 5)]
+    folder = results.sweep(names)
+    assert sweep.report(folder)
+    written = {path.name for path in folder.iterdir()} - {"sweep.json"}
+    assert {"table.csv", "table.md", "figure3.png", "figure3.pdf", "figure3.csv"} <= written
+    assert {"curves.csv", "curves_lom_hopper-medium-replay.png"} <= written
+
+
+def test_a_sweep_of_one_m_has_no_figure3_and_one_without_evaluations_nothing(
+    results: ResultsFolder,
+) -> None:
+    one = results.sweep([results.add(2, 0, [[10.0]])], "one")
+    assert sweep.report(one)
+    assert not (one / "figure3.png").exists()
+    none = results.sweep([results.add(5, 0, [])], "none")
+    assert not sweep.report(none)
+    assert not sweep.report(results.path / "sweeps" / "missing")
+    assert {path.name for path in none.iterdir()} == {"sweep.json"}
