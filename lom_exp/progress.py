@@ -5,6 +5,7 @@ import time
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 PLAIN_INTERVAL = 30.0  # seconds between plain lines at least
 
@@ -16,14 +17,16 @@ class PackProgress:
         self._title, self._total = title, total
         self._last_line, self._scores = 0.0, "-"
         console = Console(stderr=True)
+        whole = Column(no_wrap=True)  # the bar gives way on a narrow terminal, the words do not
         self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.completed}/{task.total} updates"),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
-            TextColumn("score {task.fields[scores]}"),
+            TextColumn("{task.description}", table_column=whole),
+            BarColumn(bar_width=None, table_column=Column(ratio=1)),
+            TextColumn("{task.percentage:.0f}%", table_column=whole),
+            TextColumn("{task.fields[rate]}", table_column=whole),
+            TimeRemainingColumn(table_column=whole),
+            TextColumn("score {task.fields[scores]}", table_column=whole),
             console=console,
+            expand=True,
             disable=not console.is_terminal,
         )
         self._task = self._progress.add_task(title, total=total, rate="", scores="-")
@@ -37,7 +40,7 @@ class PackProgress:
 
     def scored(self, scores: list[float]) -> None:
         """Show these scores, one for each run, from the next update on."""
-        self._scores = " ".join(f"{score:.1f}" for score in scores)
+        self._scores = " ".join(f"{score:.0f}" for score in scores)
 
     def update(self, phase: str, step: int, updates_per_second: float) -> None:
         """Show that `step` updates of all phases are done, at a rate per run."""

@@ -95,7 +95,8 @@ class PackTraining:
             self.trainer.restore([checkpoints.load(path, step, template) for path in folders])
         for run in self.runs:
             run.folder.rewind(step)
-        title = f"{self.spec.label} {self.spec.env.name}, {len(self.runs)} runs"
+        of_m = "" if self.spec.M is None else f" M{self.spec.M}"
+        title = f"{self.spec.label} {self.spec.env.name}{of_m} x{len(self.runs)}"
         total, before = sum(self.spec.updates.values()), 0
         with PackProgress(title, total) as self.progress:
             for phase, length in self.spec.updates.items():
