@@ -85,7 +85,7 @@ def test_later_layers_win():
     env, experiment = "env=hopper-medium-replay", "experiment=figure3_reduced"
     assert compose([env]).M == 5  # the row over the default row
     assert compose([env, "M=20"]).M == 20  # the group over the row
-    assert compose([experiment]).updates["policy"] == 50000  # the experiment over conf/algo
+    assert compose([experiment]).updates["policy"] == 30000  # the experiment over conf/algo
     assert compose([experiment, "updates.policy=7"]).updates["policy"] == 7  # the command line
     assert compose(["algo=lom_paper", "network=toy"]).config.hidden_sizes == (64, 64)
 
