@@ -67,7 +67,7 @@ def test_no_file_holds_a_path_of_one_machine_or_the_name_of_a_package_registry()
 
 def test_the_check_for_paths_of_one_machine_sees_them() -> None:
     assert MACHINE_PATH.search("file = /" + "home/someone/data.hdf5")
-    assert not MACHINE_PATH.search("https://example.org/home/page, ~/work/x, $HOME/opt/x, a/work/b")
+    assert not MACHINE_PATH.search("https://example.org/home/page, ~/mnt/x, $HOME/opt/x, a/mnt/b")
 
 
 def test_the_readme_names_make_targets_that_exist() -> None:
