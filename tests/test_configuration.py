@@ -149,7 +149,7 @@ def test_sources_name_the_layer_that_won():
 
 def test_sources_tell_the_authors_of_a_setting_apart():
     sources = compose(["algo=lom_paper", "experiment=smoke", "network.hidden_sizes=[8]"]).sources
-    assert sources["algo.baseline"] == "conf/algo/lom_paper.yaml"
+    assert sources["algo.policy_loss"] == "conf/algo/lom_paper.yaml"
     assert sources["beta"] == "conf/algo/lom_paper.yaml"
     assert sources["algo.hidden_sizes"] == "command line"
     assert sources["algo.behavior_hidden_sizes"] == "network=toy"
