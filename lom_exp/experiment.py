@@ -138,7 +138,13 @@ def _pack_key(spec: RunSpec, data: str) -> list[Any]:
 
 def _describe_sweep(folder: Path, sweep: Sweep, names: Sequence[str]) -> None:
     """Write what was asked for, and the names of the folders where it is to be found."""
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write results to {folder}: {error.strerror}; give a folder you may write to "
+            "as results="
+        ) from error
     path = folder / "sweep.json"
     with FileLock(folder / ".lock"):
         others = (read_json(path) or {}).get("runs", []) if sweep.is_part else []

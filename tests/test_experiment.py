@@ -462,6 +462,12 @@ def test_a_missing_file_is_refused_before_anything_is_written(tmp_path: Path) ->
     assert not (tmp_path / "results").exists()
 
 
+def test_a_results_folder_that_cannot_be_made_is_refused(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(ConfigError, match=r"cannot write results to .*file.*; give a folder"):
+        run([make_spec(data)], execute(tmp_path, results=str(tmp_path / "file")))
+
+
 def test_a_simulator_that_is_not_installed_fails_the_run_with_the_remedy(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
