@@ -168,9 +168,10 @@ class PackTraining:
         self.progress.update(position["phase"], position["step"], rate)
 
     def _checkpoint(self, position: dict[str, Any]) -> None:
-        snapshots = self.trainer.snapshots()
+        snapshots, finite = self.trainer.snapshots(), self.trainer.finite()
         for i, run in self._living():
-            checkpoints.save(run.folder.checkpoints, run.id, position["step"], snapshots[i])
+            if finite[i]:  # one that is not, between two logs, must not push out the last good one
+                checkpoints.save(run.folder.checkpoints, run.id, position["step"], snapshots[i])
         self.last_checkpoint = time.monotonic()
 
     def _evaluate(self, position: dict[str, Any], episodes: int, *, final: bool) -> None:

@@ -1,5 +1,6 @@
 """Whole runs on a small file: what they leave behind, and how they take crashes and bad input."""
 
+import itertools
 import json
 import os
 import signal
@@ -23,6 +24,7 @@ from lom_exp.algorithms import lom
 from lom_exp.datasets import EnvConfig, Preprocessing
 from lom_exp.runs import RunFolder, RunFolderError
 from lom_exp.runspec import EvaluationConfig, ExecutionConfig, RunSpec, Sweep, TrackingConfig
+from lom_exp.training import Interrupted
 from lom_exp.types import ConfigError, DataError
 
 ROOT = Path(__file__).parent.parent
@@ -325,6 +327,23 @@ def test_a_diverged_run_is_marked_and_keeps_its_last_good_checkpoint_beside_a_so
     state = torch.load(last_good, weights_only=True)["state"]
     assert all(leaf.isfinite().all() for leaf in state.values())
     assert run([wild], execute(tmp_path))[0].status == "diverged"  # and is not tried again
+
+
+def test_an_interrupt_puts_no_broken_checkpoint_in_the_place_of_the_last_good_one(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = itertools.count()
+    monkeypatch.setattr(experiment.StopSignal, "__call__", lambda stop: next(asked) > 12)
+    wild = make_spec(
+        data,
+        config=small_config("lom", policy_learning_rate=1e38),
+        evaluation=EvaluationConfig(every=100, episodes=2, final_episodes=3),
+    )
+    with pytest.raises(Interrupted):
+        run([wild], execute(tmp_path, log_every=100, checkpoint_every=1e9))
+    [folder] = (tmp_path / "results/runs").iterdir()
+    assert json.loads((folder / "status.json").read_text())["step"] > 6
+    assert [path.name for path in (folder / "checkpoints").iterdir()] == ["0000000006.pt"]
 
 
 def test_a_run_that_raises_stops_no_other(
