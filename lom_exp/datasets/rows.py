@@ -59,7 +59,7 @@ def read_hdf5(path: Path) -> tuple[Rows, dict[str, str]]:
     except _DAMAGE as error:
         raise DataError(
             f"{path}: cannot be read as HDF5 ({error}); it is truncated, damaged or no HDF5 file: "
-            "delete it and download it again"
+            "download it again or give another one as env.path"
         ) from error
 
 
