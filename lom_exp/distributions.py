@@ -4,6 +4,7 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn.functional import softplus
 
 
 def gaussian_log_prob(actions: Tensor, means: Tensor, stds: Tensor) -> Tensor:
@@ -22,3 +23,13 @@ def mixture_log_prob(actions: Tensor, logits: Tensor, means: Tensor, stds: Tenso
     return torch.logsumexp(
         logits.log_softmax(-1) + component_log_probs(actions, means, stds), dim=-1
     )
+
+
+def tanh_gaussian_log_prob(unsquashed: Tensor, means: Tensor, stds: Tensor) -> Tensor:
+    """Of tanh(unsquashed), for Gaussian `unsquashed` (..., A): (...).
+
+    The Jacobian log(1 - tanh(x)^2) is written 2 (log 2 - x - softplus(-2 x)), which does not
+    cancel where tanh has saturated.
+    """
+    jacobian = 2 * (math.log(2) - unsquashed - softplus(-2 * unsquashed))
+    return gaussian_log_prob(unsquashed, means, stds) - jacobian.sum(-1)

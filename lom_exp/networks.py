@@ -55,6 +55,21 @@ def init_mlps(rng: Rng, name: str, sizes: Sequence[int], count: int) -> Params:
     return tree_map(lambda *leaves: torch.stack(leaves), *members)
 
 
+def init_orthogonal(
+    rng: Rng, name: str, sizes: Sequence[int], gain: float, last_gain: float
+) -> Params:
+    """Layers of orthogonal weights (Saxe et al., 2014) times a gain, and of zero biases."""
+    layers = []
+    for i, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
+        long, short = max(fan_in, fan_out), min(fan_in, fan_out)
+        basis, triangle = torch.linalg.qr(rng.normal(f"{name}/{i}/weight", (long, short)))
+        basis = basis * triangle.diagonal().sign()  # else the signs are LAPACK's choice
+        weight = basis if fan_out == long else basis.T
+        layer_gain = last_gain if i == len(sizes) - 2 else gain
+        layers.append((layer_gain * weight, torch.zeros(fan_out)))
+    return layers
+
+
 def mlp(params: Params, inputs: Tensor) -> Tensor:
     """ReLU MLP without an output nonlinearity: (..., in) -> (..., out)."""
     if inputs.device.type != "cpu" or inputs.shape[:-1].numel() <= BLOCK:

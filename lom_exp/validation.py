@@ -30,6 +30,11 @@ def unit_interval(config: Any, *names: str) -> None:
     _require(config, names, lambda value: 0 <= value <= 1, "in [0, 1]")
 
 
+def fraction(config: Any, *names: str) -> None:
+    """Above 0 and at most 1."""
+    _require(config, names, lambda value: 0 < value <= 1, "above 0 and at most 1")
+
+
 def layer_sizes(config: Any, *names: str) -> None:
     """At least one hidden layer, each of at least one unit."""
     for name in names:

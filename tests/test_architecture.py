@@ -10,7 +10,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 FLOORS: list[set[str]] = [
-    {"types", "random", "networks", "distributions", "validation"},
+    {"types", "random", "networks", "distributions", "validation"}
+    | {"critics", "policies", "mixtures", "autoencoders", "batch_norm"},
     {"datasets", "envs", "tracking", "checkpoints", "runs", "packs", "progress"}
     | {"overrides", "sources", "composition_errors"},
     {"algorithms", "runspec"},
@@ -23,6 +24,11 @@ FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 SAME_FLOOR = {
     "types": {"random"},
     "networks": {"random"},
+    "critics": {"networks", "random", "types"},
+    "policies": {"networks", "random"},
+    "mixtures": {"networks", "random"},
+    "autoencoders": {"networks", "random"},
+    "batch_norm": {"networks"},
     "validation": {"types"},
     "checkpoints": {"runs"},
     "tracking": {"runs"},

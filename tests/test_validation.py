@@ -41,7 +41,7 @@ POSITIVE = [
     "policy_learning_rate",
 ]
 NON_NEGATIVE = ["smoothing_std", "smoothing_clip", "action_noise_std"]
-SHARES = ["discount", "tau", "min_component_weight"]
+SHARES = ["discount", "min_component_weight"]
 CHOICES = {
     "component_loss": ("mixture", "legacy_component_mean"),
     "hyper_critic": ("heads", "one_hot"),
@@ -69,6 +69,11 @@ def test_what_must_not_be_negative_is_not(name, value):
 def test_what_must_be_a_share_is_one(name, value):
     message = assert_refused(lom.Config, **{name: value})
     assert "[0, 1]" in message
+
+
+@pytest.mark.parametrize("value", [0, -0.01, 1.01, NAN, INFINITY])
+def test_a_polyak_rate_of_0_would_leave_the_targets_where_they_are(value):
+    assert "above 0 and at most 1" in assert_refused(lom.Config, tau=value)
 
 
 @pytest.mark.parametrize("name", ["hidden_sizes", "behavior_hidden_sizes"])
@@ -134,7 +139,7 @@ def test_the_edges_of_the_ranges_are_accepted():
         action_noise_std=0.0,
         hidden_sizes=(1,),
     )
-    lom.Config(discount=0.0, tau=0.0, min_component_weight=0.0)
+    lom.Config(discount=0.0, tau=0.001, min_component_weight=0.0)
 
 
 @pytest.mark.parametrize("algorithm", REGISTRY.values(), ids=REGISTRY)

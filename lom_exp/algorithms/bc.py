@@ -10,12 +10,12 @@ Shapes: B batch, O observation, A action. This file sees one run.
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from lom_exp import validation
 from lom_exp.distributions import gaussian_log_prob
-from lom_exp.networks import Network, Params, descend, init_mlp, mlp, network
+from lom_exp.networks import Network, Params, descend, network
+from lom_exp.policies import init_gaussian, tanh_mean
 from lom_exp.random import Rng
 from lom_exp.types import Metrics, Phases, Transitions
 
@@ -39,16 +39,10 @@ class State(NamedTuple):
     policy: Network  # of (mean's layers, log_std (A,))
 
 
-def policy_mean(params: Params, observations: Tensor) -> Tensor:
-    """The deterministic policy, (B, A) in [-1, 1]."""
-    layers, _ = params
-    return torch.tanh(mlp(layers, observations))
-
-
 def init(observation_dim: int, action_dim: int, config: Config, rng: Rng) -> State:
     """A policy with torch's default initialization and a standard deviation of 1."""
-    layers = init_mlp(rng, "policy", [observation_dim, *config.hidden_sizes, action_dim])
-    return State(policy=network((layers, torch.zeros(action_dim))))
+    sizes = [observation_dim, *config.hidden_sizes, action_dim]
+    return State(policy=network(init_gaussian(rng, sizes)))
 
 
 def update_policy(
@@ -58,7 +52,7 @@ def update_policy(
     batch = data.sample(rng, "policy/batch", config.batch_size)
 
     def imitation(params: Params) -> Tensor:
-        mean = policy_mean(params, batch.observations)
+        mean = tanh_mean(params, batch.observations)
         if config.policy_loss == "squared_error":
             return ((mean - batch.actions) ** 2).mean()
         log_probs = gaussian_log_prob(batch.actions, mean, params[1].exp())
@@ -70,7 +64,7 @@ def update_policy(
 
 def act(state: State, observations: Tensor, config: Config, rng: Rng) -> Tensor:
     """The policy's mean."""
-    return policy_mean(state.policy.params, observations)
+    return tanh_mean(state.policy.params, observations)
 
 
 phases: Phases = {"policy": (update_policy,)}

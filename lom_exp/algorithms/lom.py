@@ -35,21 +35,14 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, vmap
+from torch import Tensor
 
 from lom_exp import validation
+from lom_exp.critics import init_critics, member, min_q, q, regress, smoothed, td_target
 from lom_exp.distributions import component_log_probs, gaussian_log_prob, mixture_log_prob
-from lom_exp.networks import (
-    Network,
-    Params,
-    descend,
-    init_mlp,
-    init_mlps,
-    mlp,
-    network,
-    polyak,
-    select,
-)
+from lom_exp.mixtures import component, init_mixture, mixture
+from lom_exp.networks import Network, Params, descend, init_mlp, mlp, network, polyak, select
+from lom_exp.policies import init_gaussian, tanh_mean
 from lom_exp.random import Rng
 from lom_exp.types import Metrics, Phases, Transitions
 
@@ -98,7 +91,8 @@ class Config:
         validation.positive(self, "behavior_learning_rate", "critic_learning_rate")
         validation.positive(self, "hyper_critic_learning_rate", "policy_learning_rate")
         validation.non_negative(self, "smoothing_std", "smoothing_clip", "action_noise_std")
-        validation.unit_interval(self, "discount", "tau", "min_component_weight")
+        validation.unit_interval(self, "discount", "min_component_weight")
+        validation.fraction(self, "tau")
         validation.layer_sizes(self, "hidden_sizes", "behavior_hidden_sizes")
         validation.ordered(self, "min_log_std", "max_log_std")
         validation.one_of(self, "component_loss", ("mixture", "legacy_component_mean"))
@@ -118,26 +112,8 @@ class State(NamedTuple):
 Updated = tuple[State, Metrics]
 
 
-def mixture(params: Params, observations: Tensor, config: Config) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits (B, M), means (B, M, A) and standard deviations (B, M, A) of the behavior."""
-    outputs, m = mlp(params, observations), config.num_components
-    means, log_stds = outputs[..., :-m].reshape(*outputs.shape[:-1], 2, m, -1).unbind(-3)
-    if config.squash_means:
-        means = torch.tanh(means).clamp(-0.9999, 0.9999)
-    stds = log_stds.clamp(config.min_log_std, config.max_log_std).exp()
-    return outputs[..., -m:], means, stds
-
-
-def q(params: Params, observations: Tensor, actions: Tensor) -> Tensor:
-    """Q of one critic: (..., O), (..., A) -> (...)."""
-    return mlp(params, torch.cat((observations, actions), -1)).squeeze(-1)
-
-
-q_ensemble = vmap(q, in_dims=(0, None, None))  # (K, B)
-
-
 def first_critic(state: State) -> Params:
-    return [(weight[0], bias[0]) for weight, bias in state.critics.params]
+    return member(state.critics.params, 0)
 
 
 def hyper_q(params: Params, observations: Tensor, config: Config) -> Tensor:
@@ -150,31 +126,21 @@ def hyper_q(params: Params, observations: Tensor, config: Config) -> Tensor:
     return mlp(params, torch.cat((repeated, one_hot), -1)).squeeze(-1)
 
 
-def policy_mean(params: Params, observations: Tensor) -> Tensor:
-    """The deterministic policy, (B, A) in [-1, 1]."""
-    layers, _ = params
-    return torch.tanh(mlp(layers, observations))
-
-
 def init(observation_dim: int, action_dim: int, config: Config, rng: Rng) -> State:
     """Networks with torch's default initialization; targets start as the critics."""
-    m, hidden, inputs = config.num_components, config.hidden_sizes, observation_dim + action_dim
-    behavior_sizes = [observation_dim, *config.behavior_hidden_sizes, m * (2 * action_dim + 1)]
+    m, hidden = config.num_components, config.hidden_sizes
     if config.hyper_critic == "heads":
         hyper_critic_sizes = [observation_dim, *hidden, m]
     else:
         hyper_critic_sizes = [observation_dim + m, *hidden, 1]
-    critics = init_mlps(rng, "critics", [inputs, *hidden, 1], config.num_critics)
-    policy = (
-        init_mlp(rng, "policy", [observation_dim, *hidden, action_dim]),
-        torch.zeros(action_dim),
-    )
+    behavior = init_mixture(rng, observation_dim, action_dim, config.behavior_hidden_sizes, m)
+    critics = init_critics(rng, observation_dim, action_dim, hidden, config.num_critics)
     return State(
-        behavior=network(init_mlp(rng, "behavior", behavior_sizes)),
+        behavior=network(behavior),
         critics=network(critics),
         target_critics=critics,
         hyper_critic=network(init_mlp(rng, "hyper_critic", hyper_critic_sizes)),
-        policy=network(policy),
+        policy=network(init_gaussian(rng, [observation_dim, *hidden, action_dim])),
     )
 
 
@@ -196,17 +162,10 @@ def update_behavior(state: State, data: Transitions, config: Config, rng: Rng) -
 def update_critics(state: State, data: Transitions, config: Config, rng: Rng) -> Updated:
     """SARSA (Eq. 16) with smoothed next actions; the target is the minimum over target critics."""
     batch = data.sample(rng, "critics/batch", config.critic_batch_size)
-    noise = config.smoothing_std * rng.normal("smoothing", batch.actions.shape)
-    noise = noise.clamp(-config.smoothing_clip, config.smoothing_clip)
-    next_actions = (batch.next_actions + noise).clamp(-1, 1)
-    next_q = q_ensemble(state.target_critics, batch.next_observations, next_actions).amin(0)
-    target_q = batch.rewards + config.discount * (1 - batch.terminations) * next_q
-
-    def squared_error(params: Params) -> Tensor:
-        errors = q_ensemble(params, batch.observations, batch.actions) - target_q  # (K, B)
-        return (errors**2).mean(-1).sum()
-
-    critics, loss = descend(state.critics, squared_error, config.critic_learning_rate)
+    next_actions = smoothed(batch.next_actions, rng, config.smoothing_std, config.smoothing_clip)
+    next_q = min_q(state.target_critics, batch.next_observations, next_actions)
+    target_q = td_target(batch, next_q, config.discount)
+    critics, loss = regress(state.critics, batch, target_q, config.critic_learning_rate)
     target_critics = select(
         rng.update % config.target_update_period == 0,
         polyak(state.target_critics, critics.params, config.tau),
@@ -252,12 +211,6 @@ def choose_component(hyper_qs: Tensor, logits: Tensor, config: Config) -> tuple[
     return chosen, weights.gather(-1, chosen[:, None]).squeeze(-1)
 
 
-def component(values: Tensor, chosen: Tensor) -> Tensor:
-    """One component's row of values (B, M, A): (B, A)."""
-    index = chosen[:, None, None].expand(-1, 1, values.shape[-1])
-    return values.gather(1, index).squeeze(1)
-
-
 def update_policy(state: State, data: Transitions, config: Config, rng: Rng) -> Updated:
     """Imitate an action of the best component, weighted by its advantage (Eq. 18)."""
     observations = data.sample(rng, "policy/batch", config.policy_batch_size).observations
@@ -270,7 +223,7 @@ def update_policy(state: State, data: Transitions, config: Config, rng: Rng) -> 
 
     critic = first_critic(state)
     if config.baseline == "policy":
-        baseline = q(critic, observations, policy_mean(state.policy.params, observations))
+        baseline = q(critic, observations, tanh_mean(state.policy.params, observations))
     elif config.baseline == "component_mean":
         baseline = q(critic, observations, mean)
     else:
@@ -279,7 +232,7 @@ def update_policy(state: State, data: Transitions, config: Config, rng: Rng) -> 
     weights = (config.inverse_temperature * advantages).exp().clamp(max=config.max_weight)
 
     def weighted_imitation(params: Params) -> Tensor:
-        imitated = policy_mean(params, observations)
+        imitated = tanh_mean(params, observations)
         if config.policy_loss == "squared_error":
             return (weights * ((imitated - actions) ** 2).mean(-1)).mean()
         return -(weights * gaussian_log_prob(actions, imitated, params[1].exp())).mean()
@@ -301,7 +254,7 @@ def update_policy(state: State, data: Transitions, config: Config, rng: Rng) -> 
 
 def act(state: State, observations: Tensor, config: Config, rng: Rng) -> Tensor:
     """The policy's mean."""
-    return policy_mean(state.policy.params, observations)
+    return tanh_mean(state.policy.params, observations)
 
 
 phases: Phases = {
