@@ -97,12 +97,12 @@ def register() -> None:
         store.store(group="schema", name=name, node=node, provider="lom_exp")
     for path in sorted((CONF / "tuned").glob("*.yaml")):
         for name, row in yaml.safe_load(path.read_text()).items():
-            symbols = {key: row[key] for key in row if key in RULES}
-            fields = {key: row[key] for key in row if key not in RULES}
+            shared = {key: row[key] for key in row if key in (*RULES, "preprocessing")}
+            fields = {key: row[key] for key in row if key not in shared}
             store.store(
                 group=f"tuned/{path.stem}",
                 name=name,
-                node={**symbols, "algo": fields},
+                node={**shared, "algo": fields},
                 package="_global_",
                 provider="lom_exp",
             )

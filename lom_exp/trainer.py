@@ -51,10 +51,21 @@ def _with_values(config: Any, values: dict[str, Any]) -> Any:
     return config
 
 
+def _check_batches(config: Any, num_transitions: int) -> None:
+    """A batch is drawn with replacement: one larger than its dataset is a mistake in either."""
+    for field in dataclasses.fields(config):
+        size = getattr(config, field.name)
+        if field.name.endswith("batch_size") and size > num_transitions:
+            raise ConfigError(
+                f"algo.{field.name}={size} is more than the dataset's {num_transitions} "
+                "transitions; give a smaller batch or another dataset"
+            )
+
+
 class Trainer:
     """R runs of one algorithm on one dataset; their configs may differ in float fields only.
 
-    Raises ConfigError when they differ elsewhere.
+    Raises ConfigError when they differ elsewhere, or for a batch larger than the dataset.
     """
 
     def __init__(
@@ -73,6 +84,7 @@ class Trainer:
                 "runs trained together may differ in float fields and seeds only; got "
                 + " and ".join(sorted({str(static) for static in statics}))
             )
+        _check_batches(statics[0], len(data.rewards))
         self.num_runs = len(configs)
         self._algorithm, self._config, self._data = algorithm, statics[0], data
         self._vectorize, self._device = vectorize, data.rewards.device

@@ -187,7 +187,8 @@ class PackTraining:
             padded = scaled.new_zeros(len(self.runs), *scaled.shape[1:])
             padded[rows] = scaled
             actions = self.trainer.act(padded, step * environments.horizon + time_step)
-            return actions[rows].cpu().numpy()
+            in_the_box = self.data.action_normalizer.invert(actions[rows]).clamp(-1, 1)
+            return in_the_box.cpu().numpy()
 
         seeds = [episode_seeds(run.spec.seed, step, episodes) for _, run in living]
         played = evaluate(policy, environments, np.array(seeds))

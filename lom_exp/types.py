@@ -37,7 +37,7 @@ class Transitions(NamedTuple):
     """N transitions: a whole dataset or one minibatch of it."""
 
     observations: Tensor  # (N, O), scaled as the algorithm wants them
-    actions: Tensor  # (N, A), in [-1, 1]
+    actions: Tensor  # (N, A), in [-1, 1] unless the algorithm wants them scaled, too
     rewards: Tensor  # (N,)
     next_observations: Tensor  # (N, O)
     next_actions: Tensor  # (N, A), of the same episode; of no meaning where terminations is 1
@@ -68,5 +68,5 @@ class Algorithm(Protocol):
         ...
 
     def act(self, state: State, observations: Tensor, config: Any, rng: Rng) -> Tensor:
-        """Actions (E, A) in [-1, 1] for observations (E, O), as evaluated."""
+        """Actions (E, A), on the scale of the data's, for observations (E, O), as evaluated."""
         ...

@@ -31,8 +31,8 @@ def unit_interval(config: Any, *names: str) -> None:
 
 
 def fraction(config: Any, *names: str) -> None:
-    """Above 0 and at most 1."""
-    _require(config, names, lambda value: 0 < value <= 1, "above 0 and at most 1")
+    """In (0, 1]."""
+    _require(config, names, lambda value: 0 < value <= 1, "in (0, 1]")
 
 
 def layer_sizes(config: Any, *names: str) -> None:

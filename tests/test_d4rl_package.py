@@ -136,7 +136,7 @@ def test_transitions_are_those_of_d4rl_s_own_loader(d4rl, seed):
     flags = np.random.default_rng(seed).uniform(size=(2, 80)) < 0.2
     arrays = recorded(*flags)
     expected = d4rl.qlearning_dataset(None, dataset=arrays)
-    transitions, _, _ = build(read_rows(arrays, "x"), Preprocessing("none"), "cpu", "x")
+    transitions, *_ = build(read_rows(arrays, "x"), Preprocessing("none"), "cpu", "x")
     assert np.array_equal(transitions.observations, expected["observations"])
     assert np.array_equal(transitions.actions, expected["actions"])
     assert np.array_equal(transitions.rewards, expected["rewards"])

@@ -37,7 +37,7 @@ def rows_of(values: torch.Tensor) -> list[int]:
 
 
 def test_correct_next_actions_stay_in_their_episode():
-    transitions, _, _ = prepared(TWO_TIMED_OUT)
+    transitions, *_ = prepared(TWO_TIMED_OUT)
     assert rows_of(transitions.observations) == [0, 1, 2, 3, 5, 6, 7, 8]
     assert rows_of(transitions.next_observations) == [1, 2, 3, 4, 6, 7, 8, 9]
     assert (transitions.next_actions[:, 0] * 100).round().int().tolist() == [1, 2, 3, 4, 6, 7, 8, 9]
@@ -45,14 +45,14 @@ def test_correct_next_actions_stay_in_their_episode():
 
 
 def test_legacy_next_actions_cross_into_the_next_episode_and_end_in_zeros():
-    transitions, _, _ = prepared(TWO_TIMED_OUT, Preprocessing("none", "legacy"))
+    transitions, *_ = prepared(TWO_TIMED_OUT, Preprocessing("none", "legacy"))
     assert rows_of(transitions.next_observations) == [1, 2, 3, 4, 6, 7, 8, 9]
     assert (transitions.next_actions[:, 0] * 100).round().int().tolist() == [1, 2, 3, 5, 6, 7, 8, 0]
 
 
 def test_a_true_end_is_kept_and_a_row_with_both_ends_is_not():
     arrays = recorded([0, 1, 0, 1, 0, 0], [0, 0, 0, 1, 0, 0])
-    transitions, _, record = prepared(arrays)
+    transitions, _, _, record = prepared(arrays)
     assert rows_of(transitions.observations) == [0, 1, 2, 4]
     assert transitions.terminations.tolist() == [0, 1, 0, 0]
     assert (record["episodes"], record["terminations"], record["timeouts"]) == (2, 2, 1)
@@ -61,9 +61,9 @@ def test_a_true_end_is_kept_and_a_row_with_both_ends_is_not():
 
 def test_the_observation_after_a_true_end_is_the_stored_one_where_there_is_one():
     ends, timeouts = [0, 1, 0, 1, 0, 1], [0, 0, 0, 1, 0, 0]
-    stored, _, _ = prepared(recorded(ends, timeouts, with_next=True))
+    stored, *_ = prepared(recorded(ends, timeouts, with_next=True))
     assert stored.next_observations[:, 0].tolist() == [10, -1, 30, 50]
-    derived, _, _ = prepared(recorded(ends, timeouts))
+    derived, *_ = prepared(recorded(ends, timeouts))
     assert derived.next_observations[:, 0].tolist() == [10, 20, 30, 50]
 
 
@@ -75,7 +75,7 @@ def test_transitions_are_those_of_a_plain_loop_over_the_rows(flags, legacy):
         with pytest.raises(DataError, match="usable transition"):
             prepared(arrays)
         return
-    transitions, _, record = prepared(
+    transitions, _, _, record = prepared(
         arrays, Preprocessing("none", "legacy" if legacy else "correct")
     )
     assert rows_of(transitions.observations) == kept
@@ -101,10 +101,10 @@ def test_scalers_have_their_standard_deviations():
     arrays["observations"][:, 1] = 7
     for scaler, std, constant_std in (
         ("none", 1, 1),
-        ("standard", 1 + 1e-3, 1e-3),
+        ("standard", 1 + 1e-3, 1),
         ("noisy_standard", np.sqrt(1 + 0.05**2), 0.05),
     ):
-        _, normalizer, record = prepared(arrays, Preprocessing(observations=scaler))
+        _, normalizer, _, record = prepared(arrays, Preprocessing(observations=scaler))
         assert normalizer.std.tolist() == pytest.approx([std, constant_std])
         assert normalizer.mean.tolist() == ([0, 0] if scaler == "none" else [2, 7])
         assert (record["observation_mean"], record["observation_std"]) == ([2, 7], [1, 0])
@@ -115,7 +115,7 @@ def test_noisy_standard_is_what_fitting_on_noisy_observations_tends_to():
     arrays = recorded([0] * 200_001, [0] * 200_001)
     arrays["actions"][:] = 0
     arrays["observations"] = rng.normal(3, 0.08, arrays["observations"].shape).astype(np.float32)
-    _, normalizer, _ = prepared(arrays, Preprocessing(observations="noisy_standard"))
+    _, normalizer, *_ = prepared(arrays, Preprocessing(observations="noisy_standard"))
     noisy = arrays["observations"][:-1] + 0.05 * rng.normal(size=(200_000, 2))
     assert normalizer.std.tolist() == pytest.approx(noisy.std(axis=0).tolist(), rel=5e-3)
 
@@ -123,8 +123,8 @@ def test_noisy_standard_is_what_fitting_on_noisy_observations_tends_to():
 @pytest.mark.parametrize("scaler", ["none", "standard", "noisy_standard"])
 def test_one_scale_serves_observations_next_observations_and_the_environment(scaler):
     arrays = recorded([0, 0, 1, 0, 0], [0, 0, 0, 0, 1], with_next=True)
-    transitions, normalizer, _ = prepared(arrays, Preprocessing(observations=scaler))
-    raw, _, _ = prepared(arrays)
+    transitions, normalizer, *_ = prepared(arrays, Preprocessing(observations=scaler))
+    raw, *_ = prepared(arrays)
     torch.testing.assert_close(transitions.observations, normalizer(raw.observations))
     torch.testing.assert_close(transitions.next_observations, normalizer(raw.next_observations))
 
@@ -132,7 +132,7 @@ def test_one_scale_serves_observations_next_observations_and_the_environment(sca
 def test_transitions_have_the_default_dtype():
     torch.set_default_dtype(torch.float64)
     try:
-        transitions, normalizer, _ = prepared(TWO_TIMED_OUT, Preprocessing())
+        transitions, normalizer, *_ = prepared(TWO_TIMED_OUT, Preprocessing())
     finally:
         torch.set_default_dtype(torch.float32)
     assert {field.dtype for field in (*transitions, *normalizer)} == {torch.float64}
@@ -150,7 +150,7 @@ def test_the_source_s_arrays_are_left_as_they_were():
 def test_actions_beyond_their_bound_by_rounding_are_clipped():
     arrays = recorded([0] * 3, [0] * 3)
     arrays["actions"][:2, 0] = 1 + 1e-6, -1 - 1e-6
-    transitions, _, _ = prepared(arrays)
+    transitions, *_ = prepared(arrays)
     assert transitions.actions[:, 0].tolist() == [1, -1]
 
 
@@ -158,7 +158,7 @@ def test_columns_and_flags_of_other_types_are_read_as_d4rl_reads_them():
     arrays = recorded([0, 1, 0, 0], [0, 0, 1, 0])
     arrays["rewards"] = arrays["rewards"][:, None].astype(np.float64)
     arrays["terminals"] = arrays["terminals"][:, None].astype(np.uint8)
-    transitions, _, _ = prepared(arrays)
+    transitions, *_ = prepared(arrays)
     assert transitions.rewards.tolist() == [0, 1]
     assert transitions.terminations.tolist() == [0, 1]
 
@@ -188,6 +188,7 @@ def test_the_record_says_what_a_result_must_say_of_its_data(tmp_path):
         "reward_mean": 2.0,
         "reward_min": 0.0,
         "reward_max": 4.0,
+        "reward_scale": 1.0,
         "observation_mean": [10.0, 11.0],
         "observation_std": pytest.approx([np.sqrt(200 / 3)] * 2),
     }
@@ -227,7 +228,7 @@ def test_a_million_rows_are_read_in_three_seconds_and_twice_their_memory(tmp_pat
         torch.set_num_threads(1)
         before, start = memory("VmRSS"), time.process_time()
         rows, _ = read_hdf5(Path(sys.argv[1]))
-        transitions, _, _ = build(rows, Preprocessing(), "cpu", "x")
+        transitions, *_ = build(rows, Preprocessing(), "cpu", "x")
         seconds = time.process_time() - start
         print(seconds, (memory("VmHWM") - before) / sum(field.nbytes for field in transitions))
         """
@@ -243,6 +244,89 @@ def test_a_million_rows_are_read_in_three_seconds_and_twice_their_memory(tmp_pat
     seconds, ratio = map(float, process.stdout.split())
     assert seconds < 3
     assert ratio < 2
+
+
+def returns(*totals: float) -> dict[str, np.ndarray]:
+    """Episodes of two steps, the second of which earns the return and times out."""
+    arrays = recorded([0] * 2 * len(totals), [0, 1] * len(totals))
+    arrays["rewards"] = np.array([x for total in totals for x in (total, 0.0)], np.float32)
+    return arrays
+
+
+def test_rewards_are_scaled_by_the_range_of_returns():
+    arrays = returns(-2.0, 3.0, 0.5)
+    transitions, *_, record = prepared(arrays, Preprocessing("none", rewards="return_range"))
+    assert transitions.rewards.tolist() == pytest.approx([-400, 600, 100])  # 1000 / (3 - -2) = 200
+    assert record["reward_scale"] == pytest.approx(200)
+    assert record["mean_episode_return"] == pytest.approx(0.5)  # the data's own, unscaled
+
+
+def test_rewards_are_divided_by_the_greatest_among_the_transitions():
+    arrays = returns(-2.0, 4.0, 1.0)
+    arrays["rewards"][1] = 100.0  # of a timed-out row, which is no transition
+    transitions, *_ = prepared(arrays, Preprocessing("none", rewards="max"))
+    assert transitions.rewards.tolist() == [-0.5, 1, 0.25]
+
+
+@pytest.mark.parametrize(
+    ("rewards", "totals", "culprit"),
+    [
+        ("max", (-1.0, -2.0), "rewards range from -2 to -1"),
+        ("max", (0.0, -2.0), "rewards range from -2 to 0"),
+        ("max", (1.0, 1.0), "rewards range from 1 to 1"),
+        ("return_range", (1.0, 1.0), "no two different returns (least 1.0, greatest 1.0)"),
+    ],
+)
+def test_a_scale_of_rewards_that_does_not_exist_is_refused(rewards, totals, culprit):
+    with pytest.raises(DataError, match=r"preprocessing\.rewards=raw") as error:
+        prepared(returns(*totals), Preprocessing("none", rewards=rewards))
+    assert culprit in str(error.value)
+
+
+def test_without_a_finished_episode_there_is_no_range_of_returns():
+    with pytest.raises(DataError, match="no two different returns"):
+        prepared(recorded([0] * 4, [0] * 4), Preprocessing("none", rewards="return_range"))
+
+
+def test_standardized_actions_come_back():
+    arrays = recorded([0] * 6, [0] * 6)  # actions 0 to 0.04 of the five transitions
+    transitions, _, scale, _ = prepared(arrays, Preprocessing("none", actions="standard"))
+    std = 0.01 * 2**0.5 + 1e-3
+    assert transitions.actions[:, 0].tolist() == pytest.approx(
+        [(x - 0.02) / std for x in (0, 0.01, 0.02, 0.03, 0.04)], abs=1e-6
+    )
+    assert transitions.next_actions[:, 0].tolist() == pytest.approx(
+        [(x - 0.02) / std for x in (0.01, 0.02, 0.03, 0.04, 0.05)], abs=1e-6
+    )
+    raw, *_ = prepared(arrays)
+    assert torch.allclose(scale.invert(transitions.actions), raw.actions, atol=1e-7)
+
+
+def test_raw_actions_and_rewards_are_untouched_to_the_bit():
+    arrays = recorded([0, 1, 0, 0, 0], [0] * 5)
+    transitions, _, scale, record = prepared(arrays)
+    assert np.array_equal(transitions.actions, arrays["actions"][:4])
+    assert np.array_equal(transitions.rewards, arrays["rewards"][:4])
+    assert torch.equal(scale.invert(transitions.actions), transitions.actions)
+    assert record["reward_scale"] == 1.0
+
+
+@pytest.mark.parametrize("scaler", ["standard", "noisy_standard"])
+def test_observations_that_are_all_the_same_have_no_scale(scaler):
+    arrays = recorded([0] * 5, [0] * 5)
+    arrays["observations"][:] = [3.0, -0.1]
+    with pytest.raises(DataError, match=r"are all the same.*preprocessing\.observations=none"):
+        prepared(arrays, Preprocessing(scaler))
+    transitions, *_ = prepared(arrays)
+    assert (transitions.observations[:, 0] == 3).all()
+
+
+def test_a_number_that_never_changes_is_not_blown_up_where_it_does():
+    arrays = recorded([0] * 5, [0] * 5)
+    arrays["observations"][:, 1] = 0.1
+    transitions, normalizer, *_ = prepared(arrays, Preprocessing("standard"))
+    assert transitions.observations[:, 1].abs().max() < 1e-6
+    assert normalizer(torch.tensor([0.0, 0.35]))[1].item() == pytest.approx(0.25)
 
 
 def test_every_dataset_of_conf_is_sound_and_has_a_file_of_its_own():
@@ -272,7 +356,7 @@ NO_FILES = pytest.param(None, marks=pytest.mark.skip("LOM_DATA_DIR names no fold
 
 @pytest.mark.parametrize("path", FILES or [NO_FILES], ids=lambda path: getattr(path, "name", "-"))
 def test_local_files_hold_what_they_say(path):
-    transitions, normalizer, record = load(env(path=str(path)), Preprocessing(), "cpu")
+    transitions, normalizer, _, record = load(env(path=str(path)), Preprocessing(), "cpu")
     with h5py.File(path, "r") as file:
         timeouts, terminals = file["timeouts"][...].reshape(-1), file["terminals"][...].reshape(-1)
     ends = np.flatnonzero(timeouts | terminals)

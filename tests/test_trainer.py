@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny import small_config, trainer
+from tiny import NUM_TRANSITIONS, small_config, trainer
 
 from lom_exp.trainer import static_part
 from lom_exp.types import ConfigError
@@ -59,3 +59,10 @@ def test_networks_and_their_targets_share_no_memory() -> None:
     online, target = snapshot.state.critics.params[0][0], snapshot.state.target_critics[0][0]
     assert torch.equal(online, target)
     assert online.data_ptr() != target.data_ptr()
+
+
+def test_a_batch_larger_than_the_dataset_is_refused() -> None:
+    config = small_config("lom", hyper_critic_batch_size=NUM_TRANSITIONS + 1)
+    with pytest.raises(ConfigError, match=r"algo\.hyper_critic_batch_size=41 .* 40 transitions"):
+        trainer("lom", [0], [config])
+    trainer("lom", [0], [small_config("lom", hyper_critic_batch_size=NUM_TRANSITIONS)])

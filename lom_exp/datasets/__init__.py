@@ -45,6 +45,7 @@ class Dataset(NamedTuple):
 
     transitions: Transitions  # observations scaled; of the default dtype, on the device
     normalizer: Normalizer  # scales the environment's observations alike
+    action_normalizer: Normalizer  # whose inverse takes a policy's actions to the environment
     record: dict[str, Any]  # what a result must say of its data; JSON
 
 
@@ -58,7 +59,7 @@ def load(env: EnvConfig, preprocessing: Preprocessing, device: torch.device | st
         path = locate(env)
         rows, attributes = read_hdf5(path)
     culprit = str(path or env.name)
-    prepared, normalizer, description = transitions.build(rows, preprocessing, device, culprit)
+    prepared = transitions.build(rows, preprocessing, device, culprit)
     sha256 = fingerprint(path) if path else None
     record = {
         "name": env.name,
@@ -67,9 +68,9 @@ def load(env: EnvConfig, preprocessing: Preprocessing, device: torch.device | st
         "sha256": sha256,
         "provenance": _provenance(env, sha256, attributes),
         "recipe": attributes.get("recipe"),
-        **description,
+        **prepared.description,
     }
-    return Dataset(prepared, normalizer, record)
+    return Dataset(prepared.transitions, prepared.observations, prepared.actions, record)
 
 
 def identify(env: EnvConfig) -> str:

@@ -10,6 +10,8 @@ from lom_exp.validation import one_of, ordered
 SOURCES = ("file", "d4rl_package", "fetch_reach")
 SCALERS = ("noisy_standard", "standard", "none")
 NEXT_ACTIONS = ("correct", "legacy")
+REWARDS = ("raw", "return_range", "max")
+ACTION_SCALERS = ("raw", "standard")
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,11 @@ class Preprocessing:
 
     observations: str = "noisy_standard"  # noisy_standard | standard | none
     next_actions: str = "correct"  # correct | legacy
+    rewards: str = "raw"  # raw | return_range | max
+    actions: str = "raw"  # raw | standard
 
     def __post_init__(self) -> None:
         one_of(self, "observations", SCALERS)
         one_of(self, "next_actions", NEXT_ACTIONS)
+        one_of(self, "rewards", REWARDS)
+        one_of(self, "actions", ACTION_SCALERS)

@@ -1,4 +1,4 @@
-"""Rows to transitions: which rows are kept, their next actions, and the scale of observations.
+"""Rows to transitions: which rows are kept, their next actions, and the scale of all numbers.
 
 Shapes: N rows, K kept rows, O observation size, A action size.
 
@@ -11,6 +11,10 @@ Next actions are built in one of two ways, which differ in their last column onl
 belongs to the same episode; `legacy` takes the action of the following *kept* row, as the authors
 of LOM do, so that the last kept row of every timed-out episode gets the first action of the
 next episode, and the last row of all, which reads past the data, gets zeros.
+
+Rewards are taken as they are (`raw`), times 1000 / (greatest - least return of a finished episode)
+(`return_range`: IQL's, Kostrikov et al., 2022) or over their maximum (`max`: LAPO's code).
+Actions are taken as they are or standardized like observations (`standard`: LAPO's code).
 """
 
 from __future__ import annotations
@@ -27,19 +31,24 @@ from lom_exp.datasets.rows import Floats, Rows
 from lom_exp.types import DataError, Transitions
 
 _EPSILON = 1e-3  # of `standard`, added to the standard deviation
+_CONSTANT = 1e-6  # a standard deviation below this is rounding
 _NOISE_STD = 0.05  # of `noisy_standard`: the authors fit their scaler on observations plus noise
 _BLOCK_ROWS = 65536
 
 
 class Normalizer(NamedTuple):
-    """Scales observations as those of the dataset were scaled."""
+    """Scales vectors as those of the dataset were scaled; F is their size, O or A."""
 
-    mean: Tensor  # (O,)
-    std: Tensor  # (O,)
+    mean: Tensor  # (F,)
+    std: Tensor  # (F,)
 
-    def __call__(self, observations: Tensor) -> Tensor:
-        """Observations (..., O) minus the mean, over the standard deviation."""
-        return (observations - self.mean) / self.std
+    def __call__(self, values: Tensor) -> Tensor:
+        """Values (..., F) minus the mean, over the standard deviation."""
+        return (values - self.mean) / self.std
+
+    def invert(self, values: Tensor) -> Tensor:
+        """What was scaled to these values (..., F)."""
+        return values * self.std + self.mean
 
 
 def kept_rows(rows: Rows) -> NDArray[np.intp]:
@@ -47,10 +56,22 @@ def kept_rows(rows: Rows) -> NDArray[np.intp]:
     return np.flatnonzero(~rows.timeouts[:-1])
 
 
+class Prepared(NamedTuple):
+    """What `build` makes of rows."""
+
+    transitions: Transitions
+    observations: Normalizer
+    actions: Normalizer
+    description: dict[str, Any]
+
+
 def build(
     rows: Rows, preprocessing: Preprocessing, device: torch.device | str, culprit: str
-) -> tuple[Transitions, Normalizer, dict[str, Any]]:
-    """Transitions of the default dtype on the device, their scale, and what describes them."""
+) -> Prepared:
+    """Transitions of the default dtype on the device, their scales, and what describes them.
+
+    Raises DataError where nothing can be learned from the rows or a scale does not exist.
+    """
     kept = kept_rows(rows)
     if not kept.size:
         raise DataError(
@@ -58,33 +79,68 @@ def build(
             "a following row and must not be a time-out"
         )
     dtype = torch.get_default_dtype()
-    observations = rows.observations[kept]
+    description = _describe(rows)
+    reward_scale = _reward_scale(rows.rewards[kept], description, preprocessing.rewards, culprit)
+    observations, actions = rows.observations[kept], rows.actions[kept]
     mean, std = _moments(observations)
+    if preprocessing.observations != "none" and (std < _CONSTANT).all():
+        raise DataError(
+            f"{culprit}: its {len(kept)} observations are all the same, {mean.tolist()}, so they "
+            "have no scale; set preprocessing.observations=none if a single state is meant"
+        )
     normalizer = _normalizer(mean, std, preprocessing.observations, dtype)
+    action_scaler = "none" if preprocessing.actions == "raw" else preprocessing.actions
+    action_normalizer = _normalizer(*_moments(actions), action_scaler, dtype)
 
-    def scaled(values: Floats) -> Tensor:
+    def scaled(values: Floats, scale: Normalizer) -> Tensor:
         # In place: a copy here would be the peak of the whole program's memory.
         tensor = torch.from_numpy(values).to(dtype)
-        return tensor.sub_(normalizer.mean).div_(normalizer.std).to(device)
+        return tensor.sub_(scale.mean).div_(scale.std).to(device)
 
+    next_actions = _next_actions(rows.actions, kept, preprocessing.next_actions)
     transitions = Transitions(
-        observations=scaled(observations),
-        actions=torch.from_numpy(rows.actions[kept]).to(device, dtype),
-        rewards=torch.from_numpy(rows.rewards[kept]).to(device, dtype),
-        next_observations=scaled(_next_observations(rows, kept)),
-        next_actions=torch.from_numpy(
-            _next_actions(rows.actions, kept, preprocessing.next_actions)
-        ).to(device, dtype),
+        observations=scaled(observations, normalizer),
+        actions=scaled(actions, action_normalizer),
+        rewards=(torch.from_numpy(rows.rewards[kept]).to(dtype) * reward_scale).to(device),
+        next_observations=scaled(_next_observations(rows, kept), normalizer),
+        next_actions=scaled(next_actions, action_normalizer),
         terminations=torch.from_numpy(rows.terminations[kept]).to(device, dtype),
     )
-    normalizer = Normalizer(normalizer.mean.to(device), normalizer.std.to(device))
-    description = {
-        **_describe(rows),
-        "transitions": len(kept),
-        "observation_mean": mean.tolist(),
-        "observation_std": std.tolist(),
-    }
-    return transitions, normalizer, description
+    return Prepared(
+        transitions,
+        Normalizer(normalizer.mean.to(device), normalizer.std.to(device)),
+        Normalizer(action_normalizer.mean.to(device), action_normalizer.std.to(device)),
+        {
+            **description,
+            "transitions": len(kept),
+            "observation_mean": mean.tolist(),
+            "observation_std": std.tolist(),
+            "reward_scale": reward_scale,
+        },
+    )
+
+
+def _reward_scale(rewards: Floats, description: dict[str, Any], kind: str, culprit: str) -> float:
+    """What rewards (K,) are multiplied by."""
+    if kind == "raw":
+        return 1.0
+    if kind == "max":
+        low, high = float(rewards.min()), float(rewards.max())
+        if high <= 0 or low == high:
+            raise DataError(
+                f"{culprit}: its rewards range from {low:g} to {high:g}, but to be divided by the "
+                "greatest it must be above 0 and above the least; "
+                "set preprocessing.rewards=raw, or choose another algorithm"
+            )
+        return 1 / high
+    low, high = description["min_episode_return"], description["max_episode_return"]
+    if low is None or low == high:
+        raise DataError(
+            f"{culprit}: its finished episodes have no two different returns (least {low}, "
+            f"greatest {high}), so rewards cannot be scaled by their range; "
+            "set preprocessing.rewards=raw"
+        )
+    return float(1000 / (high - low))
 
 
 def _next_observations(rows: Rows, kept: NDArray[np.intp]) -> Floats:
@@ -106,13 +162,13 @@ def _next_actions(actions: Floats, kept: NDArray[np.intp], construction: str) ->
     return next_actions
 
 
-def _moments(observations: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and population standard deviation (O,), summed in float64, block by block."""
-    mean = observations.mean(axis=0, dtype=np.float64)
+def _moments(values: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and population standard deviation (F,), summed in float64, block by block."""
+    mean = values.mean(axis=0, dtype=np.float64)
     squares = np.zeros_like(mean)
-    for start in range(0, len(observations), _BLOCK_ROWS):
-        squares += ((observations[start : start + _BLOCK_ROWS] - mean) ** 2).sum(axis=0)
-    return mean, np.sqrt(squares / len(observations))
+    for start in range(0, len(values), _BLOCK_ROWS):
+        squares += ((values[start : start + _BLOCK_ROWS] - mean) ** 2).sum(axis=0)
+    return mean, np.sqrt(squares / len(values))
 
 
 def _normalizer(
@@ -121,7 +177,8 @@ def _normalizer(
     if scaler == "none":
         mean, std = np.zeros_like(mean), np.ones_like(std)
     elif scaler == "standard":
-        std = std + _EPSILON
+        # A number that never changes keeps its unit: over 0.001 it would be blown up in evaluation.
+        std = np.where(std < _CONSTANT, 1.0, std + _EPSILON)
     else:
         # What fitting on noisy observations estimates, without its noise.
         std = np.sqrt(std**2 + _NOISE_STD**2)
