@@ -41,7 +41,7 @@ format: $(SETUP)  ## rewrite the files as `make check` wants them
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(SETUP)  ## updates per second of LOM's phases, eager and compiled
+bench: $(SETUP)  ## GFLOP and updates per second of every algorithm
 	$(BIN)/python benchmarks/updates.py
 
 d4rl: $(SETUP)  ## add the d4rl package, whose tables are then compared with ours in the tests

@@ -1,24 +1,30 @@
-"""Updates per second of each phase of LOM at its authors' setting, on random data.
+"""What an update of each algorithm costs: its GFLOP, and updates per second, on random data.
 
-Prints, for packs of R runs, the updates per second of all runs together, in both layouts of the
-trainer (one run after the other, and all in one vmap), eager and compiled. Rates are the median of
-several repeats with the smallest and the largest beside it; compare them within one table only.
+Prints, for every phase of the algorithms at their papers' sizes and for packs of R runs, the
+operations of one update of one run (matrix products, counted by torch as they happen) and the
+updates per second of all runs together, in both layouts of the trainer (one run after the other,
+and all in one vmap), eager and, with --compile, compiled. Rates are the median of several repeats
+with the smallest and the largest beside it; compare them within one table only.
 Needs torch alone: no simulator, no Hydra, no MLflow.
 
-    python benchmarks/updates.py --runs 1 4 20 --device cpu --threads 1
+    python benchmarks/updates.py                                  every algorithm
+    python benchmarks/updates.py lom --runs 1 4 20 --compile      one of them
+    python benchmarks/updates.py lom --set num_components=20 hyper_critic=one_hot
 """
 
 import argparse
+import ast
 import platform
 import statistics
 import sys
 import time
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
-from lom_exp.algorithms import lom
+from lom_exp.algorithms import REGISTRY
 from lom_exp.trainer import Trainer
 from lom_exp.types import Transitions
 
@@ -45,6 +51,15 @@ def random_transitions(device: torch.device) -> Transitions:
     actions = [normal(n, a).clamp(-1, 1) for _ in range(2)]
     ends = (normal(n) > 3).float()
     return Transitions(normal(n, o), actions[0], normal(n), normal(n, o), actions[1], ends)
+
+
+def count_gflop(name: str, phase: str, config: Any, data: Transitions) -> float:
+    """10^9 floating-point operations of the matrix products of one update, gradients included."""
+    trainer = Trainer(REGISTRY[name], [config], [0], data, vectorize=False)
+    trainer.initialize()
+    with FlopCounterMode(display=False) as counter:
+        trainer.advance(phase, 0, 1)
+    return counter.get_total_flops() / 1e9
 
 
 def measure(trainer: Trainer, phase: str, repeats: int, seconds: float) -> Rate:
@@ -78,21 +93,35 @@ def cases(arguments: argparse.Namespace) -> Iterator[tuple[int, bool, bool]]:
                 yield num_runs, vectorize, compile
 
 
+def algorithm(name: str) -> str:
+    """A name in the registry."""
+    if name not in REGISTRY:
+        raise argparse.ArgumentTypeError(f"{name} is none of {', '.join(REGISTRY)}")
+    return name
+
+
+def setting(text: str) -> tuple[str, Any]:
+    """field=value, the value a Python literal or else a word."""
+    field, _, value = text.partition("=")
+    try:
+        return field, ast.literal_eval(value)
+    except (SyntaxError, ValueError):
+        return field, value
+
+
 def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--runs", type=int, nargs="+", default=[1, 4, 20], help="pack sizes R")
-    parser.add_argument("--components", type=int, default=10, help="M (default: 10)")
-    parser.add_argument("--hyper-critic", default="heads", choices=["heads", "one_hot"])
+    parser.add_argument("algorithms", nargs="*", type=algorithm, help="default: all")
+    parser.add_argument("--set", nargs="+", type=setting, default=[], metavar="FIELD=VALUE")
+    parser.add_argument("--runs", type=int, nargs="+", default=[1, 8], help="pack sizes R")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, help="of torch (default: one a core)")
-    parser.add_argument("--repeats", type=int, default=5, help="timed repeats (default: 5)")
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each repeat (default: 2)")
-    parser.add_argument(
-        "--no-compile", dest="compile", action="store_false", help="leave torch.compile out"
-    )
+    parser.add_argument("--repeats", type=int, default=3, help="timed repeats (default: 3)")
+    parser.add_argument("--seconds", type=float, default=1.0, help="of each repeat (default: 1)")
+    parser.add_argument("--compile", action="store_true", help="torch.compile, too: slow to start")
     return parser.parse_args()
 
 
@@ -102,37 +131,39 @@ def main() -> None:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     device = torch.device(arguments.device)
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    config = lom.Config(num_components=arguments.components, hyper_critic=arguments.hyper_critic)
+    machine = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     write = sys.stdout.write
     write(
-        f"LOM, M={config.num_components}, hyper-Q {config.hyper_critic}, batches "
-        f"{config.critic_batch_size} / {config.hyper_critic_batch_size} / "
-        f"{config.policy_batch_size}, S={OBSERVATION_DIM}, A={ACTION_DIM}; torch "
-        f"{torch.__version__}, {name}, {torch.get_num_threads()} threads\n\n"
-        "| R | layout | mode | phase | updates/s of all runs (min-max) | first update, s |\n"
-        "|---|---|---|---|---|---|\n"
+        f"S={OBSERVATION_DIM}, A={ACTION_DIM}, float32; torch {torch.__version__}, {machine}, "
+        f"{torch.get_num_threads()} threads\n\n"
+        "| algorithm | phase | GFLOP | R | layout | mode | updates/s of all runs (min-max) "
+        "| first update, s |\n"
+        "|---|---|---|---|---|---|---|---|\n"
     )
     data = random_transitions(device)
-    for num_runs, vectorize, compile in cases(arguments):
-        trainer = Trainer(
-            lom,
-            [config] * num_runs,
-            list(range(num_runs)),
-            data,
-            vectorize=vectorize,
-            compile=compile,
-        )
-        trainer.initialize()
-        for phase in lom.phases:
-            rate = measure(trainer, phase, arguments.repeats, arguments.seconds)
-            write(
-                f"| {num_runs} | {'vmap' if vectorize else 'one by one'} "
-                f"| {'compiled' if compile else 'eager'} | {phase} "
-                f"| {rate.median:.1f} ({rate.low:.1f}-{rate.high:.1f}) "
-                f"| {rate.first_update:.1f} |\n"
+    for name in arguments.algorithms or REGISTRY:
+        config = REGISTRY[name].Config(**dict(arguments.set))
+        gflop = {phase: count_gflop(name, phase, config, data) for phase in REGISTRY[name].phases}
+        for num_runs, vectorize, compile in cases(arguments):
+            trainer = Trainer(
+                REGISTRY[name],
+                [config] * num_runs,
+                list(range(num_runs)),
+                data,
+                vectorize=vectorize,
+                compile=compile,
             )
-            sys.stdout.flush()
+            trainer.initialize()
+            for phase in REGISTRY[name].phases:
+                rate = measure(trainer, phase, arguments.repeats, arguments.seconds)
+                write(
+                    f"| {name} | {phase} | {gflop[phase]:.3g} "
+                    f"| {num_runs} | {'vmap' if vectorize else 'one by one'} "
+                    f"| {'compiled' if compile else 'eager'} "
+                    f"| {rate.median:.1f} ({rate.low:.1f}-{rate.high:.1f}) "
+                    f"| {rate.first_update:.1f} |\n"
+                )
+                sys.stdout.flush()
 
 
 if __name__ == "__main__":
