@@ -105,8 +105,23 @@ NEEDS = {
     ("lom", "max_weight"): {"inverse_temperature": 50.0},
     ("lom", "min_log_std"): {"min_log_std": -0.05},
     ("lom", "max_log_std"): {"max_log_std": -0.3, "min_log_std": -20.0},
+    ("awac", "max_weight"): {"temperature": 0.02},
+    ("awac", "min_log_std"): {"min_log_std": 0.5},
+    ("iql", "max_weight"): {"inverse_temperature": 50.0},
+    ("iql", "min_log_std"): {"min_log_std": 0.5},
+    ("onestep", "max_weight"): {"inverse_temperature": 50.0},
+    ("td3", "smoothing_clip"): {"smoothing_std": 1.0},
+    ("td3_bc", "smoothing_clip"): {"smoothing_std": 1.0},
+    ("wcgan", "max_weight"): {"inverse_temperature": 50.0},
+    ("wcvae", "max_weight"): {"inverse_temperature": 50.0},
 }
-CHANGES = {"min_log_std": -0.02, "max_log_std": -0.2, "max_weight": 1.01, "discount": 0.5}
+CHANGES = {
+    "min_log_std": -0.02,
+    "max_log_std": -0.2,
+    "max_weight": 1.01,
+    "discount": 0.5,
+    "expectile": 0.3,
+}
 
 
 @every_algorithm

@@ -18,6 +18,10 @@ NUM_TRANSITIONS, OBSERVATION_DIM, ACTION_DIM = 40, 5, 3
 SMALL = {
     "num_components": 4,
     "num_critics": 2,
+    "num_latents": 4,
+    "num_value_samples": 3,
+    "policy_decay_updates": 6,
+    "noise_dim": 6,
     "hidden_sizes": (8, 9),
     "behavior_hidden_sizes": (10,),
     "batch_size": 7,

@@ -1,6 +1,32 @@
 """The registry: an algorithm is a module with Config, init, phases and act (types.Algorithm)."""
 
-from lom_exp.algorithms import bc, lom
+from lom_exp.algorithms import (
+    awac,
+    bc,
+    dmpo,
+    infodmpo,
+    iql,
+    lom,
+    mdn,
+    onestep,
+    td3,
+    td3_bc,
+    wcgan,
+    wcvae,
+)
 from lom_exp.types import Algorithm
 
-REGISTRY: dict[str, Algorithm] = {"bc": bc, "lom": lom}
+REGISTRY: dict[str, Algorithm] = {
+    "awac": awac,
+    "bc": bc,
+    "dmpo": dmpo,
+    "infodmpo": infodmpo,
+    "iql": iql,
+    "lom": lom,
+    "mdn": mdn,
+    "onestep": onestep,
+    "td3": td3,
+    "td3_bc": td3_bc,
+    "wcgan": wcgan,
+    "wcvae": wcvae,
+}
