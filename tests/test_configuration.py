@@ -49,6 +49,53 @@ def test_the_table_has_a_row_for_each_dataset_of_table_1():
     assert set(ROWS) == {"default", *(f"{r}-{q}" for r in robots for q in qualities)}
 
 
+def rows_of(algo):
+    """The table of conf/tuned that an algorithm's file takes, {} for none."""
+    path = CONF / "tuned" / f"{algo}.yaml"
+    return yaml.safe_load(path.read_text()) if path.exists() else {}
+
+
+@pytest.mark.parametrize("algo", [algo for algo in options("algo") if algo != "lom"])
+def test_every_row_of_an_algorithms_table_is_of_a_known_dataset_and_reaches_its_config(algo):
+    for row, settings in rows_of(algo).items():
+        assert row in ("default", *options("env"))
+        spec = compose([f"algo={algo}", f"env={'fetch-reach' if row == 'default' else row}"])
+        for key, value in settings.items():
+            if key == "preprocessing":
+                assert dataclasses.asdict(spec.preprocessing).items() >= value.items()
+            elif key in ("M", "beta"):
+                assert getattr(spec, key) == value
+            else:
+                assert getattr(spec.config, key) == value
+
+
+@pytest.mark.parametrize("algo", options("algo"))
+def test_m_and_beta_reach_the_algorithms_that_have_them_and_are_refused_by_the_others(algo):
+    taken = {
+        "M": {"lom": 4, "lom_paper": 4, "mdn": 4, "dmpo": 4, "infodmpo": 4},
+        "beta": {
+            **dict.fromkeys(["lom", "awac", "crr", "iql", "onestep", "dmpo", "infodmpo"], 0.25),
+            **dict.fromkeys(["wcgan", "wcvae"], 0.25),
+            "lom_paper": 4.0,  # Eq. 18 divides by it
+        },
+    }
+    for symbol, typed in (("M", 4), ("beta", 0.25)):
+        if algo in taken[symbol]:
+            values = dataclasses.asdict(compose([f"algo={algo}", f"{symbol}={typed}"]).config)
+            assert taken[symbol][algo] in values.values()
+        else:
+            refusal = message(f"algo={algo}", f"{symbol}={typed}")
+            assert f"algo={algo} has no {symbol}; leave it out" in refusal
+
+
+@pytest.mark.parametrize("algo", options("algo"))
+def test_the_network_reaches_every_algorithm(algo):
+    spec = compose([f"algo={algo}", "network=toy"])
+    widths = [value for key, value in vars(spec.config).items() if key.endswith("hidden_sizes")]
+    assert widths
+    assert all(width == (64, 64) for width in widths)
+
+
 def test_a_dataset_without_a_row_takes_the_defaults():
     spec = compose(["algo=lom", "env=fetch-reach"])
     assert spec.config == lom.Config()
