@@ -101,6 +101,10 @@ class Trainer:
             )
             for group in groups
         ]
+        if compile:
+            # The compiler counts what it compiled of the same code, here a step, and gives up
+            # after eight: the packs trained before must not count.
+            torch.compiler.reset()
         self._steps = {phase: self._make_step(phase, compile) for phase in algorithm.phases}
 
     def _column(self, values: Sequence[Any], dtype: torch.dtype) -> Tensor:
@@ -125,7 +129,8 @@ class Trainer:
             return batched
         # Marks it, and only here, because that imports the compiler.
         torch.compiler.assume_constant_result(name_key)  # type: ignore[no-untyped-call]
-        return torch.compile(batched, fullgraph=True)
+        # Left to itself it would take a second pack's sizes for variables, which vmap cannot have.
+        return torch.compile(batched, fullgraph=True, dynamic=False)
 
     def initialize(self) -> None:
         """Give every run its networks before the first update."""

@@ -1,10 +1,11 @@
 """The trainer's own contract; what holds of every algorithm is in test_properties."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
-from tiny import NUM_TRANSITIONS, small_config, trainer
+from tiny import NUM_TRANSITIONS, close, small_config, trainer
 
 from lom_exp.trainer import static_part
 from lom_exp.types import ConfigError
@@ -66,3 +67,18 @@ def test_a_batch_larger_than_the_dataset_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"algo\.hyper_critic_batch_size=41 .* 40 transitions"):
         trainer("lom", [0], [config])
     trainer("lom", [0], [small_config("lom", hyper_critic_batch_size=NUM_TRANSITIONS)])
+
+
+@pytest.mark.slow
+def test_packs_of_other_sizes_are_compiled_one_after_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # The compiler's front end alone: it counts, and it is what may take sizes for variables.
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    for width in range(8, 18):  # more than the compiler compiles of one function
+        config = small_config("bc", hidden_sizes=(width,))
+        made = trainer("bc", [0, 1], [config] * 2, compile=True)
+        made.advance("policy", 0, 1)
+        eager = trainer("bc", [0, 1], [config] * 2)
+        eager.advance("policy", 0, 1)
+        assert close(made.snapshots()[1], eager.snapshots()[1])

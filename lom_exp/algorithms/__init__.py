@@ -3,9 +3,11 @@
 from lom_exp.algorithms import (
     awac,
     bc,
+    cql,
     dmpo,
     infodmpo,
     iql,
+    lapo,
     lom,
     mdn,
     onestep,
@@ -19,9 +21,11 @@ from lom_exp.types import Algorithm
 REGISTRY: dict[str, Algorithm] = {
     "awac": awac,
     "bc": bc,
+    "cql": cql,
     "dmpo": dmpo,
     "infodmpo": infodmpo,
     "iql": iql,
+    "lapo": lapo,
     "lom": lom,
     "mdn": mdn,
     "onestep": onestep,

@@ -2,7 +2,8 @@
 
 The policy's mean is a tanh MLP and its standard deviation a learned vector that no state changes.
 `policy_loss=log_likelihood` is the BC of the LOM authors' code (mean over action dimensions),
-`squared_error` the deterministic BC of CORL; both have the same optimal mean.
+`squared_error` the deterministic BC of CORL (conf/algo/bc_deterministic.yaml); both have the same
+optimal mean.
 
 Shapes: B batch, O observation, A action. This file sees one run.
 """

@@ -33,12 +33,12 @@ from lom_exp.types import ConfigError, Metrics, Phases, Transitions
 class Config(dmpo.Config):
     """Hyperparameters of DMPO and two of its mutual information, after the paper's Table 10."""
 
-    information_learning_rate: float = 5e-7  # of discriminator and actor
+    information_learning_rate: float = 5e-7  # of discriminator and actor; 0 is DMPO
     information_loss: str = "intended"  # or released
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        validation.positive(self, "information_learning_rate")
+        validation.non_negative(self, "information_learning_rate")
         validation.one_of(self, "information_loss", ("intended", "released"))
         if self.information_loss == "released" and self.num_latents == 1:
             raise ConfigError(

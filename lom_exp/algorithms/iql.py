@@ -7,9 +7,10 @@ The order is that of the authors' code: V learns from the target critics; the po
 and the new V; the critics from the new V; then the target critics move. CORL (Tarasov et al.,
 2023) takes the next states' V and the advantage before V's step instead. Departures:
 
-- Default initialization, the bounds of the log-std and standardized observations are CORL's, which
-  are torch's own and -20; the authors initialize orthogonally, bound it at -5, leave observations
-  as they are and scale rewards to a return range of 1000 (preprocessing.rewards=return_range).
+- As in CORL, networks have torch's default initialization, the log-std may fall to -20 and
+  observations are standardized. The authors initialize orthogonally, stop at -5, leave observations
+  as they are, clip the data's actions to 1 - 1e-5 and scale rewards to a return range of 1000
+  (preprocessing.observations=none, preprocessing.rewards=return_range).
 - The critics' loss is the sum of two mean squared errors, as the authors'; CORL halves it.
 - `policy_loss`: the Gaussian's log-likelihood (Eq. 7), or the squared error of CORL's deterministic
   policy, summed over action dimensions, which leaves the std at 1.

@@ -2,17 +2,16 @@
 
 A deterministic policy climbs the first of two critics, which learn from the lesser of their target
 values at a smoothed action of the target policy. Nothing ties the policy to the data: trained on a
-narrow dataset it is known to fail, which is what it is here to show.
+narrow dataset it is known to fail, and it is here to show that.
 
-Widths, rates and batch are those of TD3+BC's authors' code, whose policy term is left out
-(Fujimoto and Gu, 2021). Departures:
+Widths, rates and batch are those of TD3+BC's authors' code (Fujimoto and Gu, 2021), of which this
+is all but the imitation. Departures:
 
 - The paper trains online, after a warm-up of random actions; here all transitions are a dataset's.
-- Policy and targets move in every `policy_period`-th update, the first time in update number
-  policy_period (counted from 1), as in the authors' code; in the updates between, the policy's
-  gradient is computed and discarded, and `policy/loss` tells of all updates.
-- The critics' actions are the dataset's, in [-1, 1], so noise and clip are in units of half the
-  action range.
+- Policy and targets move in every `policy_period`-th update, counted from 1, as in the authors'
+  code. In the updates between, the policy's gradient is computed and discarded, so `policy/loss`
+  averages over all updates.
+- The authors scale noise, clip and policy by the largest action, which here is always 1.
 
 Shapes: B batch, O observation, A action. This file sees one run.
 """
