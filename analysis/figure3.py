@@ -164,7 +164,7 @@ def _caption(
 ) -> list[str]:
     sentences = [
         "Score: 100 (R - random) / (expert - random).",
-        f"Point: one seed, {scores.STATISTICS[statistic]} ({_sizes(points)}).",
+        f"Point: one seed, {scores.STATISTICS[statistic]} ({scores.sizes(points)}).",
     ]
     bars = cells.groupby("interval")["seeds"].unique()
     if "95% bootstrap" in bars:
@@ -180,21 +180,6 @@ def _caption(
     if points["dataset_score"].notna().any():
         sentences.append("Dashed: mean score of the dataset's own episodes.")
     return [" ".join(sentences), *drawing.incomplete(results)]
-
-
-def _sizes(points: pd.DataFrame) -> str:
-    """`here 10 evaluations of 10 episodes, the last of 100`; ranges where runs differ."""
-
-    def between(column: str) -> str:
-        low, high = points[column].min(), points[column].max()
-        return f"{low}" if low == high else f"{low} to {high}"
-
-    counted, sizes, last = (
-        between(column) for column in ("evaluations", "episodes", "last_episodes")
-    )
-    return f"here {counted} evaluations of {sizes} episodes" + (
-        f", the last of {last}" * (last != sizes)
-    )
 
 
 def _numbers(points: pd.DataFrame, cells: pd.DataFrame, statistic: str) -> pd.DataFrame:

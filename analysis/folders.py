@@ -72,6 +72,7 @@ def read_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         "M": record.get("M"),
         "beta": number(record.get("beta")),
         "settings": "",
+        "by_hand": _by_hand(record.get("sources") or {}, config),
         "seed": record["seed"],
         "provenance": provenance if provenance in PROVENANCES else "unknown",
         "sha256": dataset.get("sha256") or "unknown",
@@ -85,6 +86,23 @@ def read_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         "folder": str(folder),
     }
     return row, config
+
+
+def _by_hand(sources: dict[str, str], config: dict[str, Any]) -> str:
+    """The settings that a command line or an experiment's file gave: `algo.tau=0.1, ...`.
+
+    What follows from M or beta is not repeated.
+    """
+    given = []
+    for key, source in sources.items():
+        follows = key not in ("M", "beta") and source.startswith(("M=", "beta="))
+        if follows or ("command line" not in source and "experiment=" not in source):
+            continue
+        value: Any = config
+        for name in key.split("."):
+            value = value.get(name) if isinstance(value, dict) else None
+        given.append(f"{key}={value}")
+    return ", ".join(given)
 
 
 def read_episodes(folder: Path, row: dict[str, Any]) -> tuple[list[dict[str, Any]], list[str]]:

@@ -16,8 +16,9 @@ from analysis import folders
 from analysis.folders import AnalysisError
 
 RUN_COLUMNS = [
-    "run", "algorithm", "label", "env", "M", "beta", "settings", "seed", "provenance", "sha256",
-    "dataset_return", "dataset_score", "updates", "status", "phase", "update", "error", "folder",
+    "run", "algorithm", "label", "env", "M", "beta", "settings", "by_hand", "seed", "provenance",
+    "sha256", "dataset_return", "dataset_score", "updates", "status", "phase", "update", "error",
+    "folder",
 ]  # fmt: skip
 METRIC_COLUMNS = ["run", "phase", "update", "step", "metric", "value"]
 

@@ -126,6 +126,25 @@ def per_cell(runs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows).astype({"M": "Int64"})
 
 
+def sizes(runs: pd.DataFrame) -> str:
+    """`here 10 evaluations of 10 episodes, the last of 100`; ranges where runs differ.
+
+    Args:
+        runs: rows of `per_run`.
+    """
+
+    def between(column: str) -> str:
+        low, high = runs[column].min(), runs[column].max()
+        return f"{low}" if low == high else f"{low} to {high}"
+
+    counted, sizes, last = (
+        between(column) for column in ("evaluations", "episodes", "last_episodes")
+    )
+    return f"here {counted} evaluations of {sizes} episodes" + (
+        f", the last of {last}" * (last != sizes)
+    )
+
+
 def _check_cells(runs: pd.DataFrame) -> None:
     for cell, group in runs.groupby(CELL, dropna=False):
         where = ", ".join(

@@ -1,4 +1,5 @@
-"""Everything there is to show of a sweep: its table, Figure 3 where M was swept, learning curves.
+"""Everything there is to show of a sweep: its table, Table 1 of LOM where several of its methods
+were run, Figure 3 where M was swept, learning curves.
 
 python -m analysis.sweep [sweep]; launch.py does the same when a sweep ends.
 """
@@ -9,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from analysis import command, curves, figure3, runs, table
+from analysis import command, curves, figure3, runs, table, table1
 
 
 def report(folder: Path) -> bool:
@@ -23,6 +24,8 @@ def report(folder: Path) -> bool:
     if results.episodes.empty:
         return False
     table.main(name)
+    if table1.covers(results):
+        table1.main(name)
     if results.runs["M"].nunique() > 1:
         figure3.main(name)
     curves.main(name)

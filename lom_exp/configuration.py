@@ -7,9 +7,10 @@ in conf/. Schemas close the config: an unknown key or a value of the wrong type 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from typing import Any
 
@@ -23,6 +24,7 @@ from omegaconf import MISSING, Container, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lom_exp.algorithms import REGISTRY
+from lom_exp.composition import Composer
 from lom_exp.composition_errors import explain, nearest
 from lom_exp.datasets import EnvConfig, Preprocessing
 from lom_exp.overrides import CONF, quote_numbers
@@ -77,6 +79,8 @@ EXECUTION_KEYS = (  # of _Schema: what changes no result
     *("device", "compile", "threads", "vectorize", "log_every", "checkpoint_every", "results"),
     *("tracking", "sweep_name"),
 )
+# Of _Schema: whose fields' sources are recorded; they decide what a run is.
+_RECORDED_NODES = ("algo", "updates", "preprocessing", "evaluation")
 
 
 @cache
@@ -141,6 +145,7 @@ def run_spec(config: DictConfig, loader: ConfigLoader) -> RunSpec:
     origins = history(loader, config)
     algorithm = _algorithm(config)
     _check_symbols(config, origins)
+    _check_network(config, origins)
     _check_updates(config, algorithm)
     plain = _plain(config)
     return RunSpec(
@@ -157,11 +162,52 @@ def run_spec(config: DictConfig, loader: ConfigLoader) -> RunSpec:
         beta=config.beta,
         sources={
             key: origins.source(key)
-            for key in ("M", "beta", *(f"algo.{name}" for name in plain["algo"]))
+            for key in ("M", "beta", "dtype", *_fields(plain, _RECORDED_NODES))
             if plain.get(key, "") is not None
         },
         resolved=plain,
     )
+
+
+def _fields(plain: Mapping[str, Any], nodes: Iterable[str]) -> list[str]:
+    return [f"{node}.{name}" for node in nodes for name in plain[node]]
+
+
+def run_specs(
+    jobs: Sequence[Sequence[str]], sweep_config: DictConfig, loader: ConfigLoader
+) -> list[RunSpec]:
+    """The runs of a sweep's jobs, each a list of overrides; raises ConfigError.
+
+    Jobs that differ by seed alone are composed once, unless something is computed from the seed.
+    """
+    composer = Composer(loader, sweep_config)
+    composed: dict[tuple[str, ...], RunSpec] = {}  # by all overrides but the seed
+    specs = []
+    for job in jobs:
+        seeds = [text for text in job if re.fullmatch(r"seed=\d+", text)]
+        rest = tuple(text for text in job if text not in seeds)
+        if len(seeds) != 1 or rest not in composed:
+            config = composer.compose(job)
+            spec = run_spec(config, composer.loader)
+            if not _is_read(config, "seed"):
+                composed[rest] = spec
+        else:
+            seed = int(seeds[0].removeprefix("seed="))
+            first = composed[rest]
+            spec = replace(first, seed=seed, resolved={**first.resolved, "seed": seed})
+        specs.append(spec)
+    return specs
+
+
+def _is_read(config: DictConfig, key: str) -> bool:
+    """Whether an interpolation may lead to the key, as in ${seed} or ${oc.select:seed}."""
+    texts = (
+        str(OmegaConf.to_container(node, resolve=False) if isinstance(node, Container) else node)
+        for name in config
+        if name != "hydra"
+        for node in [config._get_node(name)]
+    )
+    return any("${" in text and key in text for text in texts)
 
 
 def execution_config(specs: Sequence[RunSpec]) -> ExecutionConfig:
@@ -246,6 +292,20 @@ def _check_symbols(config: DictConfig, origins: History) -> None:
                     f"algo={config.label} sets it from and which names the run; "
                     f"give {symbol}={place.value if equal else '...'} instead"
                 )
+
+
+def _check_network(config: DictConfig, origins: History) -> None:
+    """Widths that were typed are of a network the algorithm has; those of an option may be more."""
+    places = [place for field in origins if field.startswith("algo.") for place in origins[field]]
+    used = {key for place in places for key in references(place.value)}
+    for key in (key for key in origins if key.startswith("network.")):
+        source, value = origins[key][-1]
+        if source == "command line" and key not in used:
+            has = ", ".join(sorted(key for key in used if key.startswith("network.")))
+            raise ConfigError(
+                f"{key}={value}: algo={config.label} has no such network; leave it out"
+                + (f", its widths are {has}" if has else "")
+            )
 
 
 def _check_updates(config: DictConfig, algorithm: Algorithm) -> None:

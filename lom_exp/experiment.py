@@ -115,13 +115,13 @@ def run(specs: Sequence[RunSpec], execution: ExecutionConfig, sweep: Sweep) -> l
             )
         todo = [run for run in runs.values() if run.folder.status not in FINAL]
         log.info("%d runs, %d of them to be trained", len(runs), len(todo))
-        keys = [_pack_key(run.spec, fingerprints[run.spec.env]) for run in todo]
+        keys = [pack_key(run.spec, fingerprints[run.spec.env]) for run in todo]
         for pack in packs.group(todo, keys):
             _run_pack(pack, execution, device, stop)
     return [Result(run.folder.path, run.folder.status, run.error) for run in runs.values()]
 
 
-def _pack_key(spec: RunSpec, data: str) -> list[Any]:
+def pack_key(spec: RunSpec, data: str) -> list[Any]:
     """Runs with equal keys differ in seed and float hyperparameters only."""
     static, _ = static_part(spec.config)
     return [

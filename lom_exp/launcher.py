@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 MAX_NAME_LENGTH = 100
 MAX_PART_LENGTH = 40
+DRY_RUN = {"--dry-run": "hydra.sweeper.dry_run=true"}  # Hydra's own parser knows no such flag
 INTERRUPTED = 130  # the exit code that shells give to Ctrl-C
 
 
@@ -48,7 +49,7 @@ def main() -> int:
             OmegaConf.register_new_resolver("options", _option_list, replace=True)
             _hydra_main("help")
         else:
-            sys.argv[1:] = quote_numbers(sys.argv[1:])
+            sys.argv[1:] = [DRY_RUN.get(word, word) for word in quote_numbers(sys.argv[1:])]
             if not any(argument.startswith("-") for argument in sys.argv[1:]):
                 # As conf/config.yaml has it, but also where that does not compose: Hydra would
                 # then complain of the sweep instead.
@@ -164,8 +165,7 @@ class LocalLauncher(Launcher):
         from lom_exp.runspec import Sweep
 
         loader = self.hydra_context.config_loader
-        configs = [loader.load_sweep_config(self.config, list(job)) for job in job_overrides]
-        specs = [configuration.run_spec(config, loader) for config in configs]
+        specs = configuration.run_specs(job_overrides, self.config, loader)
         execution = configuration.execution_config(specs)
         setup_globals()
         configure_log(self.config.hydra.job_logging, self.config.hydra.verbose)
@@ -180,8 +180,8 @@ class LocalLauncher(Launcher):
 class GridSweeper(Sweeper):
     """Every combination of the swept values, under a name made of them."""
 
-    def __init__(self, params: Mapping[str, str] | None) -> None:
-        self.params = dict(params or {})
+    def __init__(self, params: Mapping[str, str] | None, dry_run: bool) -> None:
+        self.params, self.dry_run = dict(params or {}), dry_run
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -198,7 +198,9 @@ class GridSweeper(Sweeper):
         params = [f"{key}={value}" for key, value in self.params.items()]
         overrides = parser.parse_overrides([*params, *arguments])
         [combinations] = BasicSweeper.split_arguments(overrides, max_batch_size=None)
-        jobs = list(dict.fromkeys(tuple(quote_numbers(job)) for job in combinations))
+        texts = list(dict.fromkeys(text for job in combinations for text in job))
+        quoted = dict(zip(texts, quote_numbers(texts), strict=True))
+        jobs = list(dict.fromkeys(tuple(quoted[text] for text in job) for job in combinations))
         if self.sweep_config.sweep_name is None:
             name = sweep_name(jobs, parser.parse_overrides(arguments), self.sweep_config)
             with open_dict(self.sweep_config):
@@ -210,18 +212,28 @@ class GridSweeper(Sweeper):
             task_function=self.task_function,
             config=self.sweep_config,
         )
-        if not isinstance(launcher, LocalLauncher):
-            self._check(jobs)
+        # Launchers other than ours would find a mistake only on another machine.
+        if self.dry_run or not isinstance(launcher, LocalLauncher):
+            packs = self._packs(jobs, together=isinstance(launcher, LocalLauncher))
+            if self.dry_run:
+                from lom_exp import plan
+
+                print(plan.describe(self.sweep_config.sweep_name, packs))  # noqa: T201
+                return []
         return [result.return_value for result in launcher.launch(jobs, initial_job_idx=0)]
 
-    def _check(self, jobs: Sequence[Sequence[str]]) -> None:
-        """Make every run's spec, for launchers that would only find out on another machine."""
-        from lom_exp import configuration
+    def _packs(self, jobs: Sequence[Sequence[str]], together: bool) -> "list[list[RunSpec]]":
+        """The runs of all jobs, checked; those that can train together in one list if they may."""
+        from lom_exp import configuration, experiment, packs
 
-        loader = self.context.config_loader
-        configs = [loader.load_sweep_config(self.sweep_config, list(job)) for job in jobs]
-        for config in configs:
-            configuration.execution_config([configuration.run_spec(config, loader)])
+        specs = configuration.run_specs(jobs, self.sweep_config, self.context.config_loader)
+        if not together:
+            for spec in specs:
+                configuration.execution_config([spec])
+            return [[spec] for spec in specs]
+        configuration.execution_config(specs)
+        # A dataset's fingerprint needs its file; here its name stands for it.
+        return packs.group(specs, [experiment.pack_key(spec, spec.env.name) for spec in specs])
 
 
 def sweep_name(jobs: Sequence[Sequence[str]], typed: Sequence[Any], config: DictConfig) -> str:

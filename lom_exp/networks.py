@@ -92,7 +92,15 @@ def descend(
 
     Returns the network after the step and the loss before it.
     """
-    grads, value = grad_and_value(loss)(net.params)
+    after, value, _ = descend_with(net, lambda params: (loss(params), ()), learning_rate)
+    return after, value
+
+
+def descend_with(
+    net: Network, loss: Callable[[Params], tuple[Tensor, Any]], learning_rate: float | Tensor
+) -> tuple[Network, Tensor, Any]:
+    """As `descend`, for a loss that returns a tree of tensors beside it, which is handed on."""
+    grads, (value, beside) = grad_and_value(loss, has_aux=True)(net.params)
     updates = net.updates + 1
     count = updates.double()  # in float32, 1 - 0.999^n would lose four digits at first
     step_size = learning_rate / (1 - 0.9**count).to(value.dtype)
@@ -108,7 +116,7 @@ def descend(
         first_moments.append(m)
         second_moments.append(v)
     after = [tree_unflatten(new, tree) for new in (params, first_moments, second_moments)]
-    return Network(after[0], after[1], after[2], updates), value
+    return Network(after[0], after[1], after[2], updates), value, beside
 
 
 def polyak(target: Params, online: Params, tau: float | Tensor) -> Params:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
@@ -42,10 +43,10 @@ def history(loader: ConfigLoader, config: DictConfig) -> History:
     hydra = config.hydra
     task, choices = list(hydra.overrides.task), hydra.runtime.choices
     experiment = f"experiment={choices.get('experiment')}"
-    swept = _swept_by_experiment(hydra.sweeper.get("params") or {})
+    swept = _swept_by_experiment(tuple((hydra.sweeper.get("params") or {}).items()))
     chosen = {}  # by whom, per override's key
     values = []
-    for override in OverridesParser.create().parse_overrides(task):
+    for override in map(_parsed, task):
         value = override.get_value_element_as_str().strip("'\"")
         by_experiment = value in swept.get(override.key_or_group, ())
         chosen[override.key_or_group] = experiment if by_experiment else "command line"
@@ -109,12 +110,18 @@ def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{key}", value
 
 
-def _swept_by_experiment(params: Mapping[str, str]) -> dict[str, set[str]]:
+@cache
+def _parsed(text: str) -> Override:
+    """An override; the jobs of a sweep have most of theirs in common."""
+    return OverridesParser.create().parse_override(text)
+
+
+@cache
+def _swept_by_experiment(params: tuple[tuple[str, str], ...]) -> dict[str, set[str]]:
     """The values that an experiment's file sweeps, as text."""
-    parser = OverridesParser.create()
     swept = {}
-    for key, text in params.items():
-        override = parser.parse_override(f"{key}={text}")
+    for key, text in params:
+        override = _parsed(f"{key}={text}")
         if override.is_sweep_override():
             swept[key] = {value.strip("'\"") for value in override.sweep_string_iterator()}
         else:

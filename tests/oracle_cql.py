@@ -157,13 +157,13 @@ class Cql:
         metrics = {
             "critics/loss": critic_loss,
             "critics/target_q": target,
+            "critics/excess": regularizer - settings.lagrange_gap,
             "policy/loss": policy_loss,
             "policy/entropy": entropy,
             "policy/entropy_weight": entropy_weight,
         }
         if settings.lagrange:
             metrics["critics/lagrange_weight"] = lagrange_weight
-            metrics["critics/excess"] = regularizer - settings.lagrange_gap
         return metrics
 
     def step(self, optimizer, loss):

@@ -13,9 +13,9 @@ FLOORS: list[set[str]] = [
     {"types", "random", "networks", "distributions", "validation"}
     | {"critics", "policies", "mixtures", "autoencoders", "batch_norm"},
     {"datasets", "envs", "tracking", "checkpoints", "runs", "packs", "progress"}
-    | {"overrides", "sources", "composition_errors"},
+    | {"overrides", "sources", "composition", "composition_errors"},
     {"algorithms", "runspec"},
-    {"trainer", "evaluation"},
+    {"trainer", "evaluation", "plan"},
     {"training", "experiment", "configuration"},
     {"launcher"},
 ]

@@ -96,6 +96,15 @@ def test_the_network_reaches_every_algorithm(algo):
     assert all(width == (64, 64) for width in widths)
 
 
+def test_widths_of_a_network_that_the_algorithm_lacks_are_refused():
+    refusal = message("algo=bc", "network.behavior_hidden_sizes=[64]")
+    assert "network.behavior_hidden_sizes=[64]: algo=bc has no such network" in refusal
+    assert "its widths are network.hidden_sizes" in refusal
+    assert compose(["algo=bc", "network.hidden_sizes=[64]"]).config.hidden_sizes == (64,)
+    spec = compose(["algo=lom", "network.behavior_hidden_sizes=[64]"])
+    assert spec.config.behavior_hidden_sizes == (64,)
+
+
 def test_a_dataset_without_a_row_takes_the_defaults():
     spec = compose(["algo=lom", "env=fetch-reach"])
     assert spec.config == lom.Config()
@@ -181,8 +190,8 @@ def test_a_composed_config_is_plain_data():
 
 
 def test_sources_name_the_layer_that_won():
-    spec = compose(["env=hopper-medium-replay", "M=7", "algo.tau=0.01", "network=paper"])
-    sources = spec.sources
+    typed = ["M=7", "algo.tau=0.01", "network=paper", "updates.behavior=5"]
+    sources = compose(["env=hopper-medium-replay", *typed]).sources
     assert sources["M"] == "M=7 (command line)"
     assert sources["algo.num_components"] == "M=7 (command line)"
     assert sources["algo.inverse_temperature"] == "conf/tuned/lom.yaml [hopper-medium-replay]"
@@ -191,7 +200,11 @@ def test_sources_name_the_layer_that_won():
     assert sources["algo.hidden_sizes"] == "network=paper (command line)"
     assert sources["algo.discount"] == "default"
     fields = {f"algo.{field.name}" for field in dataclasses.fields(lom.Config)}
-    assert set(sources) == {"M", "beta", *fields}
+    assert {"M", "beta", *fields} <= set(sources)
+    assert sources["updates.behavior"] == "command line"
+    assert sources["updates.policy"] == "conf/algo/lom.yaml"
+    assert sources["preprocessing.observations"] == "conf/algo/lom.yaml"
+    assert sources["evaluation.every"] == "conf/config.yaml"
 
 
 def test_sources_tell_the_authors_of_a_setting_apart():

@@ -130,6 +130,67 @@ def test_figure3_sweeps_m_on_the_replay_datasets(launch):
     assert len(specs) == 6
 
 
+def test_table1_is_the_grid_of_the_paper(launch):
+    params = yaml.safe_load((CONF / "experiment" / "table1.yaml").read_text())["hydra"]["sweeper"]
+    datasets, methods, seeds = (params["params"][key].split(",") for key in ("env", "algo", "seed"))
+    assert (len(datasets), len(methods), len(seeds)) == (15, 9, 4)
+    assert set(datasets) <= set(options("env"))
+    assert set(methods) <= set(options("algo"))
+
+    _, [(specs, _, sweep)] = launch(
+        "-m", "+experiment=table1", "env=hopper-medium-replay,hopper-expert"
+    )
+    assert sweep.name.startswith("table1_")
+    assert swept(specs, "label", "seed") == 2 * [(m, s) for m in methods for s in range(4)]
+    tuned = {spec.env.name: spec.M for spec in specs if spec.label == "lom"}
+    assert tuned == {"hopper-medium-replay": 5, "hopper-expert": 2}
+
+
+def test_a_dry_run_counts_runs_packs_and_updates_and_leaves_no_trace(launch, capsys, tmp_path):
+    typed = ["algo=lom,bc", "env=hopper-medium,hopper-expert", "M=tuned", "updates.policy=1000"]
+    code, calls = launch("-m", *typed, "seed=0,1,2", "algo.tau=0.1,0.2", "--dry-run")
+    assert (code, calls) == (1, [])  # bc has no tau
+    assert capsys.readouterr().err.startswith("error: algo.tau: there is no such key")
+
+    code, calls = launch("-m", *typed, "seed=0,1,2", "--dry-run")
+    assert (code, calls) == (0, [])
+    assert list(tmp_path.iterdir()) == []
+    text = capsys.readouterr().out
+    rows = [line.split() for line in text.splitlines()]
+    assert "12 runs in 4 packs, 1,212,000 updates." in text
+    assert [row for row in rows if row[:1] == ["hopper-medium"]] == [
+        ["hopper-medium", "3", "3", "6"]
+    ]
+    assert ["all", "6", "6", "12"] in rows
+    assert ["packs", "2", "2", "4"] in rows
+    assert ["updates", "1.206M", "6k", "1.212M"] in rows
+    assert ["200,000", "behavior", "+", "1,000", "policy:", "lom"] in rows
+    assert ["1,000", "policy:", "bc"] in rows
+
+
+def test_a_dry_run_needs_no_dataset_and_no_multirun_flag(launch, capsys):
+    code, calls = launch("env=hopper-medium", "env.path=/nowhere/x.hdf5", "--dry-run")
+    assert (code, calls) == (0, [])
+    assert "1 run in 1 pack, " in capsys.readouterr().out
+
+
+def test_packs_of_a_dry_run_are_those_that_would_train_together(launch, capsys):
+    launch("M=2,5", "algo.tau=0.1,0.2", "seed=0,1", "--dry-run")
+    assert "8 runs in 2 packs" in capsys.readouterr().out  # M shapes networks, tau does not
+
+
+def test_a_dry_run_of_submitted_jobs_submits_none(launch, capsys):
+    code, calls = launch("hydra/launcher=submitit_slurm", "seed=0,1", "--dry-run")
+    assert (code, calls) == (0, [])
+    assert "2 runs in 2 packs" in capsys.readouterr().out
+
+
+def test_a_dry_run_finds_what_the_launcher_would_refuse(launch, capsys):
+    code, calls = launch("seed=0,1", "device=cpu,cuda", "--dry-run")
+    assert (code, calls) == (1, [])
+    assert "device differs between runs of one sweep" in capsys.readouterr().err
+
+
 def test_a_plus_before_a_group_changes_nothing(launch):
     launch("-m", "experiment=smoke", "M=2,7")
     code, calls = launch("-m", "+experiment=smoke", "+M=2,7")

@@ -9,7 +9,16 @@ from torch.func import vmap
 from torch.testing import assert_close
 from torch.utils._pytree import tree_leaves, tree_map
 
-from lom_exp.networks import descend, init_mlp, init_mlps, mlp, network, polyak, select
+from lom_exp.networks import (
+    descend,
+    init_mlp,
+    init_mlps,
+    init_orthogonal,
+    mlp,
+    network,
+    polyak,
+    select,
+)
 from lom_exp.random import Rng
 
 SIZES = [5, 7, 6, 3]
@@ -160,6 +169,59 @@ def test_an_ensemble_leads_with_its_members():
     larger = init_mlps(rng(), "critics", SIZES, 5)
     for leaf, larger_leaf in zip(tree_leaves(ensemble), tree_leaves(larger), strict=True):
         assert (leaf == larger_leaf[:4]).all()
+
+
+def orthogonal(seed=0, name="critic", sizes=(4, 9, 6, 3), last_gain=0.01):
+    return init_orthogonal(rng(seed), name, list(sizes), math.sqrt(2), last_gain)
+
+
+@pytest.mark.usefixtures("float64")
+def test_orthogonal_layers_have_orthogonal_rows_or_columns_as_long_as_their_gain():
+    layers = orthogonal()
+    assert [weight.shape for weight, _ in layers] == [(9, 4), (6, 9), (3, 6)]
+    for (weight, bias), gain in zip(layers, (2**0.5, 2**0.5, 0.01), strict=True):
+        fan_out, fan_in = weight.shape
+        gram = weight @ weight.T if fan_out < fan_in else weight.T @ weight
+        assert_close(gram, gain**2 * torch.eye(min(fan_in, fan_out)))
+        assert bias.tolist() == [0.0] * fan_out
+
+
+@pytest.mark.usefixtures("float64")
+def test_orthogonal_layers_turn_no_corner_of_space_into_a_favorite():
+    """Uniform over rotations and reflections (Haar): E w = 0, E w^2 = gain^2 / n, either det."""
+    draws = [orthogonal(seed, sizes=[3, 3], last_gain=1.0)[0][0] for seed in range(2000)]
+    weights = torch.stack(draws)
+    error = 5 / math.sqrt(len(weights))
+    assert weights.mean(0).abs().amax() < error * math.sqrt(1 / 3)
+    # Var w^2 = E w^4 - 1 / 9 = 3 / (n (n + 2)) - 1 / 9 = 4 / 45
+    assert ((weights**2).mean(0) - 1 / 3).abs().amax() < error * math.sqrt(4 / 45)
+    assert torch.linalg.det(weights).sign().mean().abs() < error
+
+
+def test_orthogonal_layers_are_the_same_for_the_same_name_and_no_others():
+    for one, same, other, of_another_seed in zip(
+        tree_leaves([weight for weight, _ in orthogonal()]),
+        tree_leaves([weight for weight, _ in orthogonal()]),
+        tree_leaves([weight for weight, _ in orthogonal(name="other")]),
+        tree_leaves([weight for weight, _ in orthogonal(seed=8)]),
+        strict=True,
+    ):
+        assert (one == same).all()
+        assert not (one == other).any()
+        assert not (one == of_another_seed).any()
+
+
+@pytest.mark.usefixtures("float64")
+def test_orthogonal_layers_of_runs_side_by_side_are_those_of_each_alone():
+    seeds, at_start = torch.tensor([3, 8]), torch.zeros((), dtype=torch.int64)
+
+    def init(seed):
+        return init_orthogonal(Rng.of(seed, "init", at_start), "critic", [4, 9, 3], 2**0.5, 0.01)
+
+    together = vmap(init)(seeds)
+    for run, seed in enumerate(seeds.tolist()):
+        alone = orthogonal(seed, sizes=[4, 9, 3])
+        assert_close(tree_map(lambda leaf, run=run: leaf[run], together), alone)
 
 
 def test_a_polyak_step_goes_a_share_of_the_way_to_the_online_network():

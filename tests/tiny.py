@@ -20,6 +20,7 @@ SMALL = {
     "num_critics": 2,
     "num_latents": 4,
     "num_value_samples": 3,
+    "num_actions": 2,
     "policy_decay_updates": 6,
     "noise_dim": 6,
     "hidden_sizes": (8, 9),

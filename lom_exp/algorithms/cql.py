@@ -37,6 +37,7 @@ from lom_exp.networks import (
     Network,
     Params,
     descend,
+    descend_with,
     init_mlp,
     init_orthogonal,
     mlp,
@@ -186,25 +187,26 @@ def improve_critics(
             return config.regularizer_weight
         return config.regularizer_weight * log_weight.exp().clamp(max=MAX_LAGRANGE_WEIGHT)
 
-    def excess(qs: Tensor) -> Tensor:
-        return regularizers(qs, log_densities, config) - config.lagrange_gap
-
-    def conservative_error(params: Params) -> Tensor:
+    def conservative_error(params: Params) -> tuple[Tensor, Tensor]:
         qs = q_ensemble(params, observations, actions)
         errors = ((qs[:, 0] - target_q) ** 2).mean(-1)
-        return (errors + scaled(lagrange_weight.params) * excess(qs)).sum()
+        excess = regularizers(qs, log_densities, config) - config.lagrange_gap  # (K,)
+        return (errors + scaled(lagrange_weight.params) * excess).sum(), excess
 
-    critics, loss = descend(state.critics, conservative_error, config.critic_learning_rate)
-    metrics = {"critics/loss": loss, "critics/target_q": target_q.mean()}
+    critics, loss, excess = descend_with(
+        state.critics, conservative_error, config.critic_learning_rate
+    )
+    metrics = {
+        "critics/loss": loss,
+        "critics/target_q": target_q.mean(),
+        "critics/excess": excess.mean(),
+    }
     if config.lagrange:
-        # A pass of its own: `descend` keeps what the critics' loss is made of to itself.
-        held = excess(q_ensemble(state.critics.params, observations, actions))
         lagrange_weight, _ = descend(
             lagrange_weight,
-            lambda log_weight: -(scaled(log_weight) * held).mean(),
+            lambda log_weight: -(scaled(log_weight) * excess).mean(),
             config.critic_learning_rate,
         )
-        metrics["critics/excess"] = held.mean()
         applied = state.lagrange_weight.params.exp().clamp(max=MAX_LAGRANGE_WEIGHT)
         metrics["critics/lagrange_weight"] = applied
     target_critics = polyak(state.target_critics, critics.params, config.tau)

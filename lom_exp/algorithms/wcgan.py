@@ -31,7 +31,7 @@ from lom_exp import validation
 from lom_exp.algorithms import wcvae
 from lom_exp.batch_norm import Statistics, init_batch_norm, normalize, normalize_batch
 from lom_exp.critics import init_value
-from lom_exp.networks import Network, Params, descend, init_mlp, network
+from lom_exp.networks import Network, Params, descend, descend_with, init_mlp, network
 from lom_exp.random import Rng
 from lom_exp.types import ConfigError, Metrics, Phases, Transitions
 
@@ -181,19 +181,17 @@ def update_generator(state: State, data: Transitions, config: Config, rng: Rng) 
     observations = jittered_batch(data, config, rng).observations
     noise = rng.normal("generator/noise", (config.batch_size, config.noise_dim))
 
-    def training_pass(params: Params) -> tuple[Tensor, tuple[Statistics, ...]]:
-        return generate(params, state.generator_statistics, observations, noise, training=True)
-
-    def adversarial_loss(params: Params) -> Tensor:
-        generated, _ = training_pass(params)
+    def adversarial_loss(params: Params) -> tuple[Tensor, tuple[Statistics, ...]]:
+        generated, moved = generate(
+            params, state.generator_statistics, observations, noise, training=True
+        )
         fake = discriminate(state.discriminator.params, observations, generated)
-        if config.generator_loss == "saturating":
-            return (1 - fake).log().mean()
-        return -fake.log().mean()
+        saturating = config.generator_loss == "saturating"
+        return ((1 - fake).log().mean() if saturating else -fake.log().mean()), moved
 
-    # `descend` returns the loss alone, so the statistics take a pass of their own.
-    _, statistics = training_pass(state.generator.params)
-    generator, loss = descend(state.generator, adversarial_loss, config.generator_learning_rate)
+    generator, loss, statistics = descend_with(
+        state.generator, adversarial_loss, config.generator_learning_rate
+    )
     state = state._replace(generator=generator, generator_statistics=statistics)
     return state, {"generator/loss": loss}
 
