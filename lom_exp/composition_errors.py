@@ -63,6 +63,16 @@ def _unknown_option(error: MissingConfigException, path: str) -> str:
     group, _, choice = path.rpartition("/")
     if group in VALUE_GROUPS:
         return f"{group}={choice} cannot be used: it must be a number, or tuned"
+    if group == "schema":
+        return (
+            f"conf/algo asks for the Config of {choice}, but lom_exp/algorithms/__init__.py has no "
+            f"{choice} in its REGISTRY; add it there"
+        )
+    if group.startswith("tuned/"):
+        return (
+            f"conf/algo asks for the row {choice} of conf/{group}.yaml, which is not there; add "
+            "the table with that row, or leave the line out"
+        )
     known = options(group) or [str(option) for option in error.options or ()]
     return f"{group}={choice}: there is no such choice{_hint(choice, known)}"
 

@@ -259,12 +259,24 @@ def _build(kind: Any, values: Mapping[str, Any], key: str) -> Any:
 
 
 def _algorithm(config: DictConfig) -> Algorithm:
+    for key in ("algorithm", "label", "updates", "preprocessing"):
+        if OmegaConf.is_missing(config, key):
+            raise ConfigError(
+                f"{key} is not set; the file of conf/algo must set it, and its first line must "
+                "be: # @package _global_"
+            )
     if config.algorithm not in REGISTRY:
         raise ConfigError(
             f"algorithm={config.algorithm} is no module of lom_exp.algorithms"
             f"{nearest(config.algorithm, REGISTRY)}; algo=... chooses one"
         )
-    return REGISTRY[config.algorithm]
+    algorithm = REGISTRY[config.algorithm]
+    if OmegaConf.get_type(config.algo) is not algorithm.Config:
+        raise ConfigError(
+            f"algo={config.label}: its fields are not checked; the defaults of its file in "
+            f"conf/algo must begin with /schema/{config.algorithm}@algo"
+        )
+    return algorithm
 
 
 def _check_symbols(config: DictConfig, origins: History) -> None:
@@ -295,17 +307,23 @@ def _check_symbols(config: DictConfig, origins: History) -> None:
 
 
 def _check_network(config: DictConfig, origins: History) -> None:
-    """Widths that were typed are of a network the algorithm has; those of an option may be more."""
+    """Widths that were asked for are of networks the algorithm has.
+
+    An option may have more than the algorithm takes, but a width that was typed must be taken.
+    """
     places = [place for field in origins if field.startswith("algo.") for place in origins[field]]
     used = {key for place in places for key in references(place.value)}
+    has = sorted(key for key in used if key.startswith("network."))
     for key in (key for key in origins if key.startswith("network.")):
         source, value = origins[key][-1]
         if source == "command line" and key not in used:
-            has = ", ".join(sorted(key for key in used if key.startswith("network.")))
             raise ConfigError(
                 f"{key}={value}: algo={config.label} has no such network; leave it out"
-                + (f", its widths are {has}" if has else "")
+                + (f", its widths are {', '.join(has)}" if has else "")
             )
+        if source.endswith("(command line)") and not has:
+            choice = source.removesuffix(" (command line)")
+            raise ConfigError(f"{choice}: algo={config.label} has no network; leave it out")
 
 
 def _check_updates(config: DictConfig, algorithm: Algorithm) -> None:

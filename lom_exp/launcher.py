@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 MAX_NAME_LENGTH = 100
 MAX_PART_LENGTH = 40
-DRY_RUN = {"--dry-run": "hydra.sweeper.dry_run=true"}  # Hydra's own parser knows no such flag
+DRY_RUN = "--dry-run"  # a flag that Hydra's own parser does not know
 INTERRUPTED = 130  # the exit code that shells give to Ctrl-C
 
 
@@ -49,7 +49,10 @@ def main() -> int:
             OmegaConf.register_new_resolver("options", _option_list, replace=True)
             _hydra_main("help")
         else:
-            sys.argv[1:] = [DRY_RUN.get(word, word) for word in quote_numbers(sys.argv[1:])]
+            words = quote_numbers(sys.argv[1:])
+            sys.argv[1:] = [word for word in words if word != DRY_RUN]
+            if DRY_RUN in words:
+                sys.argv.append("hydra.sweeper.dry_run=true")
             if not any(argument.startswith("-") for argument in sys.argv[1:]):
                 # As conf/config.yaml has it, but also where that does not compose: Hydra would
                 # then complain of the sweep instead.
@@ -61,6 +64,9 @@ def main() -> int:
     except KeyboardInterrupt:
         print("interrupted; the same command again goes on", file=sys.stderr)  # noqa: T201
         return INTERRUPTED
+    except BrokenPipeError:  # whoever read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except Exception as error:
         message = _message(error)
         if wants_traceback or message is None:

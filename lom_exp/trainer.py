@@ -62,6 +62,12 @@ def _check_batches(config: Any, num_transitions: int) -> None:
             )
 
 
+def _check_metrics(metrics: Metrics) -> None:
+    for name, value in metrics.items():
+        if not isinstance(value, Tensor) or value.dim():
+            raise TypeError(f"the metric {name} must be a 0-d tensor: a mean over the batch")
+
+
 class Trainer:
     """R runs of one algorithm on one dataset; their configs may differ in float fields only.
 
@@ -121,6 +127,7 @@ class Trainer:
             metrics: Metrics = {}
             for apply_update in updates:
                 state, more = apply_update(state, self._data, config, rng)
+                _check_metrics(more)
                 metrics |= more
             return state, metrics
 

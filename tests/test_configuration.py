@@ -360,3 +360,49 @@ def test_an_execution_that_makes_no_sense_is_refused(override, words):
 )
 def test_a_mistake_is_named_with_its_remedy(overrides, words):
     assert words in message(*overrides.split())
+
+
+# A new algorithm's file, half written
+
+FILE = """# @package _global_
+defaults:
+  - /schema/bc@algo
+  - _self_
+algorithm: bc
+label: mine
+algo: {hidden_sizes: "${network.hidden_sizes}"}
+updates: {policy: 10}
+preprocessing: {observations: standard, next_actions: correct}
+"""
+
+
+def compose_file(folder, text, *overrides):
+    (folder / "algo").mkdir(exist_ok=True)
+    (folder / "algo" / "mine.yaml").write_text(text)
+    return compose([f"hydra.searchpath=['file://{folder}']", "algo=mine", *overrides])
+
+
+def test_an_algorithms_file_may_lie_elsewhere(tmp_path):
+    assert compose_file(tmp_path, FILE).label == "mine"
+
+
+@pytest.mark.parametrize(
+    ("line", "mistake", "overrides", "words"),
+    [
+        ("schema/bc@algo", "schema/crs@algo", (), "__init__.py has no crs in its REGISTRY"),
+        ("- _self_", "- _self_\n  - /tuned/mine/default", (), "conf/tuned/mine.yaml, which is not"),
+        ("  - /schema/bc@algo\n", "", (), "must begin with /schema/bc@algo"),
+        ("# @package _global_\n", "", (), "its first line must be: # @package _global_"),
+        (
+            'algo: {hidden_sizes: "${network.hidden_sizes}"}\n',
+            "",
+            ("network=toy",),
+            "has no network",
+        ),
+    ],
+)
+def test_what_is_missing_in_it_is_named(line, mistake, overrides, words, tmp_path):
+    assert FILE.count(line) == 1
+    with pytest.raises(ConfigError) as error:
+        compose_file(tmp_path, FILE.replace(line, mistake), *overrides)
+    assert words in str(error.value)

@@ -16,9 +16,11 @@ from tiny import (
     trainer,
     transitions,
 )
+from torch.utils._pytree import tree_leaves
 
 from lom_exp import checkpoints
 from lom_exp.algorithms import REGISTRY
+from lom_exp.random import Rng
 from lom_exp.trainer import static_part
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -174,6 +176,41 @@ def test_longer_pretraining_shifts_no_random_number_of_a_later_phase(name: str) 
 # LAPO learns standardized actions, whose box differs between datasets; evaluation clips them after
 # it has scaled them back.
 UNBOUNDED = {"lapo"}
+
+
+@every_algorithm
+def test_no_update_changes_what_it_was_given(name: str) -> None:
+    config, data = small_config(name), transitions()
+    seed, update = torch.tensor(3), torch.tensor(1)
+    rng = Rng.of(seed, "init", update)
+    state = REGISTRY[name].init(OBSERVATION_DIM, ACTION_DIM, config, rng)
+    for phase, updates in REGISTRY[name].phases.items():
+        for apply_update in updates:
+            given = tree_leaves((state, data))
+            before = [leaf.clone() for leaf in given]
+            state, _ = apply_update(state, data, config, Rng.of(seed, phase, update))
+            for leaf, copy in zip(given, before, strict=True):
+                assert torch.equal(leaf, copy)
+
+
+@every_algorithm
+def test_a_random_stream_has_one_shape(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two shapes, the smaller draw would be the beginning of the larger."""
+    shapes: dict[str, set[tuple[int, ...]]] = {}
+    bits = Rng.bits
+
+    def recorded(self: Rng, stream: str, shape: tuple[int, ...]) -> torch.Tensor:
+        shapes.setdefault(stream, set()).add(tuple(shape))
+        return bits(self, stream, shape)
+
+    made = trainer(name, [0], vectorize=False)
+    monkeypatch.setattr(Rng, "bits", recorded)
+    for phase in REGISTRY[name].phases:
+        shapes.clear()
+        made.take_metrics()
+        made.advance(phase, 0, 1)
+        assert shapes
+        assert all(len(of_stream) == 1 for of_stream in shapes.values()), shapes
 
 
 @every_algorithm

@@ -7,6 +7,7 @@ import pytest
 import torch
 from tiny import NUM_TRANSITIONS, close, small_config, trainer
 
+from lom_exp.algorithms import bc
 from lom_exp.trainer import static_part
 from lom_exp.types import ConfigError
 
@@ -82,3 +83,17 @@ def test_packs_of_other_sizes_are_compiled_one_after_another(
         eager = trainer("bc", [0, 1], [config] * 2)
         eager.advance("policy", 0, 1)
         assert close(made.snapshots()[1], eager.snapshots()[1])
+
+
+@pytest.mark.parametrize("value", [0.5, torch.zeros(3)])
+@pytest.mark.parametrize("vectorize", [True, False])
+def test_a_metric_that_is_no_single_number_is_named(
+    value: object, vectorize: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def update_policy(state, data, config, rng):  # type: ignore[no-untyped-def]
+        return state, {"policy/loss": value}
+
+    monkeypatch.setattr(bc, "phases", {"policy": (update_policy,)})
+    made = trainer("bc", [0], vectorize=vectorize)
+    with pytest.raises(TypeError, match="the metric policy/loss must be a 0-d tensor"):
+        made.advance("policy", 0, 1)
