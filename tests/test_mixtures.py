@@ -79,6 +79,18 @@ def test_log_stds_are_clamped_to_bounds_that_may_be_a_runs_own(params):
         assert_close(together[run], alone)
 
 
+def test_a_log_std_beyond_its_bounds_has_no_gradient_to_bring_it_back():
+    """As in the authors' code, which clamps: a component may stay as wide as the bound for ever."""
+
+    def widths(outputs):
+        params = [(torch.zeros(3, 1), outputs)]
+        return mixture(params, torch.zeros(1, 1), Settings(num_components=1))[2].sum()
+
+    for log_std, slope in [(-3.5, 0.0), (0.0, 1.0), (1.5, 0.0)]:
+        outputs = torch.tensor([0.0, log_std, 0.0])  # mean, log-std, logit
+        assert grad(widths)(outputs).tolist() == [0.0, slope, 0.0]
+
+
 def test_squashed_means_keep_clear_of_the_boxs_faces_and_others_need_not(params):
     far = 1e3 * normal(B, OBSERVATION_DIM)
     assert mixture(params, far, Settings())[1].abs().amax().item() == 0.9999

@@ -11,6 +11,8 @@ Algorithm 1, Eq. 14-18 and Table 3. Departures, each a field where both readings
   mask; here, as in the code, there is one.
 - The code clamps the log-stds to [-15, 0] in the likelihood and in the hyper-Q's labels but not
   where the imitated action is drawn; here the one clamp is part of the mixture. The paper has none.
+  A component that has crossed a bound gets no gradient that could lead it back: with a bound of
+  0, one stuck at a std of 1 has been seen.
 - Component densities are diagonal Gaussians; Eq. 14's isotropic one is normalized for A = 1 only.
 - `component_loss`: Eq. 15's log of the mixture density, or the mean over components of
   log(weight density), which the code minimized until 29 Nov 2024.

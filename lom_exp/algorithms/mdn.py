@@ -1,7 +1,8 @@
 """MDN: behavior cloning with a mixture density network (Bishop, 1994), a baseline of LOM's Table 2.
 
 LOM's behavior mixture (Wang, Jin and Montana, ICLR 2025, Eq. 15), fitted by maximum likelihood and
-then played as it is. Network, loss and their departures from the paper are those of lom.py.
+then played as it is. Network, loss and their departures from the paper are those of lom.py, the
+bounds of the log-stds with their drawback among them.
 
 Neither the paper nor the LOM authors' code says how the mixture acts. `evaluation_action` has two
 readings: `ancestral` (default) draws a component by its weight and an action from it, as Fig. 2c
