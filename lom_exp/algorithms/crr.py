@@ -14,8 +14,8 @@ DeepMind's later implementation in Acme.
 - `weighting` is the indicator (Eq. 3: `binary`) or the exponential (Eq. 4: `exp`), `baseline` the
   mean or the maximum over drawn actions; the paper's CRR exp, binary and binary max are pairs of
   them.
-- `evaluation_action`: the policy's mean, as in Acme, or the paper's critic weighted policy, which
-  draws actions and plays one of them by its share of exp(Q / temperature).
+- `evaluation_action`: the policy's mean (Acme's evaluator has the slow copy's), or the paper's
+  critic weighted policy, which draws actions and plays one by its share of exp(Q / temperature).
 - Policy and critic both learn from the other as it was before the update, as in Acme; targets are
   copied at the end of every `target_update_period`-th update.
 
@@ -40,7 +40,7 @@ from lom_exp.types import Metrics, Phases, Transitions
 
 @dataclass(frozen=True)
 class Config:
-    """Hyperparameters of CRR, Acme's; max_weight and num_value_samples are the paper's, too."""
+    """Hyperparameters of CRR: the defaults of Acme's agent; batch and std's bounds are ours."""
 
     weighting: str = "exp"  # or binary
     baseline: str = "mean"  # or max: of the drawn actions' values
