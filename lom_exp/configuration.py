@@ -6,9 +6,8 @@ in conf/. Schemas close the config: an unknown key or a value of the wrong type 
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
 from functools import cache
@@ -23,21 +22,15 @@ from hydra.types import RunMode
 from omegaconf import MISSING, Container, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from lom_exp import checks
 from lom_exp.algorithms import REGISTRY
 from lom_exp.composition import Composer
 from lom_exp.composition_errors import explain, nearest
 from lom_exp.datasets import EnvConfig, Preprocessing
 from lom_exp.overrides import CONF, quote_numbers
 from lom_exp.runspec import EvaluationConfig, ExecutionConfig, RunSpec, TrackingConfig
-from lom_exp.sources import History, history, references
-from lom_exp.types import Algorithm, ConfigError
-
-RULES: dict[
-    str, tuple[str, Callable[[Any], bool]]
-] = {  # of the paper's symbols: what they must be, and the test
-    "M": ("a whole number of at least 1, such as M=10", lambda value: value >= 1),
-    "beta": ("a finite number above 0, such as beta=0.3", lambda value: 0 < value < math.inf),
-}
+from lom_exp.sources import history
+from lom_exp.types import ConfigError
 
 
 @dataclass
@@ -101,7 +94,7 @@ def register() -> None:
         store.store(group="schema", name=name, node=node, provider="lom_exp")
     for path in sorted((CONF / "tuned").glob("*.yaml")):
         for name, row in yaml.safe_load(path.read_text()).items():
-            shared = {key: row[key] for key in row if key in (*RULES, "preprocessing")}
+            shared = {key: row[key] for key in row if key in (*checks.RULES, "preprocessing")}
             fields = {key: row[key] for key in row if key not in shared}
             store.store(
                 group=f"tuned/{path.stem}",
@@ -143,10 +136,10 @@ def compose(overrides: Sequence[str] = ()) -> RunSpec:
 def run_spec(config: DictConfig, loader: ConfigLoader) -> RunSpec:
     """The run that a composed config (with its `hydra` node) describes; raises ConfigError."""
     origins = history(loader, config)
-    algorithm = _algorithm(config)
-    _check_symbols(config, origins)
-    _check_network(config, origins)
-    _check_updates(config, algorithm)
+    algorithm = checks.find_algorithm(config)
+    checks.check_symbols(config, origins)
+    checks.check_network(config, origins)
+    checks.check_updates(config, algorithm)
     plain = _plain(config)
     return RunSpec(
         algorithm=config.algorithm,
@@ -256,87 +249,3 @@ def _build(kind: Any, values: Mapping[str, Any], key: str) -> Any:
         return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
     except ConfigError as error:
         raise ConfigError(str(error) if key == "env" else f"{key}.{error}") from error
-
-
-def _algorithm(config: DictConfig) -> Algorithm:
-    for key in ("algorithm", "label", "updates", "preprocessing"):
-        if OmegaConf.is_missing(config, key):
-            raise ConfigError(
-                f"{key} is not set; the file of conf/algo must set it, and its first line must "
-                "be: # @package _global_"
-            )
-    if config.algorithm not in REGISTRY:
-        raise ConfigError(
-            f"algorithm={config.algorithm} is no module of lom_exp.algorithms"
-            f"{nearest(config.algorithm, REGISTRY)}; algo=... chooses one"
-        )
-    algorithm = REGISTRY[config.algorithm]
-    if OmegaConf.get_type(config.algo) is not algorithm.Config:
-        raise ConfigError(
-            f"algo={config.label}: its fields are not checked; the defaults of its file in "
-            f"conf/algo must begin with /schema/{config.algorithm}@algo"
-        )
-    return algorithm
-
-
-def _check_symbols(config: DictConfig, origins: History) -> None:
-    """M and beta are in range, wanted by the algorithm, and not passed over."""
-    fields = {field: origins[field] for field in origins if field.startswith("algo.")}
-    for symbol, (rule, holds) in RULES.items():
-        value = config[symbol]
-        users = [
-            field
-            for field, places in fields.items()
-            if any(symbol in references(place.value) for place in places)
-        ]
-        if value is not None and not users:
-            source = origins.source(symbol)
-            given = source if source.startswith(f"{symbol}=") else f"{symbol}={value} ({source})"
-            raise ConfigError(f"{given}: algo={config.label} has no {symbol}; leave it out")
-        if users and (value is None or not holds(value)):
-            raise ConfigError(f"{symbol}={value} cannot be used: it must be {rule}")
-        for field in users:
-            place = origins[field][-1]
-            if symbol not in references(place.value):
-                equal = any(earlier.value == f"${{{symbol}}}" for earlier in origins[field])
-                raise ConfigError(
-                    f"{field}={place.value} ({place.source}) would pass over {symbol}, which "
-                    f"algo={config.label} sets it from and which names the run; "
-                    f"give {symbol}={place.value if equal else '...'} instead"
-                )
-
-
-def _check_network(config: DictConfig, origins: History) -> None:
-    """Widths that were asked for are of networks the algorithm has.
-
-    An option may have more than the algorithm takes, but a width that was typed must be taken.
-    """
-    places = [place for field in origins if field.startswith("algo.") for place in origins[field]]
-    used = {key for place in places for key in references(place.value)}
-    has = sorted(key for key in used if key.startswith("network."))
-    for key in (key for key in origins if key.startswith("network.")):
-        source, value = origins[key][-1]
-        if source == "command line" and key not in used:
-            raise ConfigError(
-                f"{key}={value}: algo={config.label} has no such network; leave it out"
-                + (f", its widths are {', '.join(has)}" if has else "")
-            )
-        if source.endswith("(command line)") and not has:
-            choice = source.removesuffix(" (command line)")
-            raise ConfigError(f"{choice}: algo={config.label} has no network; leave it out")
-
-
-def _check_updates(config: DictConfig, algorithm: Algorithm) -> None:
-    for phase, length in config.updates.items():
-        if phase not in algorithm.phases:
-            raise ConfigError(
-                f"updates.{phase}={length}: algo={config.label} has no phase {phase}"
-                f"{nearest(phase, algorithm.phases)}; its phases are {', '.join(algorithm.phases)}"
-            )
-        if length < 0:
-            raise ConfigError(f"updates.{phase}={length} cannot be used: it must be 0 or above")
-    for phase in algorithm.phases:
-        if phase not in config.updates:
-            raise ConfigError(
-                f"updates.{phase} is not set; add it to conf/algo/{config.label}.yaml"
-            )

@@ -15,7 +15,7 @@ FLOORS: list[set[str]] = [
     {"datasets", "envs", "tracking", "checkpoints", "runs", "packs", "progress"}
     | {"overrides", "sources", "composition", "composition_errors"},
     {"algorithms", "runspec"},
-    {"trainer", "evaluation", "plan"},
+    {"trainer", "evaluation", "plan", "checks"},
     {"training", "experiment", "configuration"},
     {"launcher"},
 ]
