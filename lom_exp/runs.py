@@ -65,7 +65,7 @@ def _without_nan(content: Any) -> Any:
 
 
 class RunFolder:
-    """One run's folder. Make it with `open`; close it, or use it in a with statement."""
+    """One run's folder, written to by one process at a time: the one inside its with statement."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -90,10 +90,18 @@ class RunFolder:
         self._lock.release()
 
     def describe(self, config: Mapping[str, Any], record: Mapping[str, Any]) -> None:
-        """Write what the run is: its resolved config, and where its data and code came from."""
+        """Write what the run is: its resolved config, and where its data and code came from.
+
+        A run that goes on with other code keeps the commits it began with as earlier_commits.
+        """
         text = yaml.safe_dump(dict(config), sort_keys=False)
         write_atomically(self.path / "config.yaml", text.encode())
-        write_atomically(self.path / "record.json", json.dumps(record, indent=2).encode())
+        before = read_json(self.path / "record.json") or {}
+        commits = [*before.get("earlier_commits", []), before.get("git_commit")]
+        known = (None, record.get("git_commit"))
+        earlier = [commit for commit in dict.fromkeys(commits) if commit not in known]
+        content = {**record, "earlier_commits": earlier}
+        write_atomically(self.path / "record.json", json.dumps(content, indent=2).encode())
 
     @property
     def status(self) -> str:

@@ -507,6 +507,14 @@ def test_a_cuda_device_that_is_not_there_is_refused(
     assert not (tmp_path / "results").exists()
 
 
+def test_a_run_that_goes_on_with_other_code_names_all_commits_it_stands_on(tmp_path):
+    with RunFolder(tmp_path / "run") as folder:
+        for commit in ("first", None, "second", "second", "first", "third"):
+            folder.describe({}, {"git_commit": commit})
+    record = json.loads((tmp_path / "run" / "record.json").read_text())
+    assert record == {"git_commit": "third", "earlier_commits": ["second", "first"]}
+
+
 def test_a_run_in_the_hands_of_another_process_is_left_alone_and_stops_no_other(
     data: Path, tmp_path: Path
 ) -> None:
