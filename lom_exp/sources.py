@@ -42,9 +42,11 @@ def history(loader: ConfigLoader, config: DictConfig) -> History:
     """The history of a composed job's config, `hydra` node included."""
     hydra = config.hydra
     task, choices = list(hydra.overrides.task), hydra.runtime.choices
-    experiment = f"experiment={choices.get('experiment')}"
+    experiment_name = choices.get("experiment")
+    experiment = f"experiment={experiment_name}"
     swept = _swept_by_experiment(tuple((hydra.sweeper.get("params") or {}).items()))
-    chosen = {}  # by whom, per override's key
+    # By whom, per override's key: the command line, read below, has the last word.
+    chosen = dict.fromkeys(_overridden(loader, f"experiment/{experiment_name}"), experiment)
     values = []
     for override in map(_parsed, task):
         value = override.get_value_element_as_str().strip("'\"")
@@ -98,6 +100,18 @@ def _settings(loader: ConfigLoader, path: str) -> tuple[tuple[str, Any], ...]:
     for source in loader.get_sources():
         if source.is_config(path):
             return tuple(_leaves(OmegaConf.to_container(source.load_config(path).config)))
+    return ()
+
+
+@cache
+def _overridden(loader: ConfigLoader, path: str) -> tuple[str, ...]:
+    """The groups whose choice a file's own defaults override: `override /network: small`."""
+    for source in loader.get_sources():
+        if source.is_config(path):
+            content: Any = OmegaConf.to_container(source.load_config(path).config)
+            defaults = content.get("defaults") or []
+            keys = [key for entry in defaults if isinstance(entry, dict) for key in entry]
+            return tuple(key.split("/")[-1] for key in keys if key.startswith("override "))
     return ()
 
 

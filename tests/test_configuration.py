@@ -212,7 +212,8 @@ def test_sources_tell_the_authors_of_a_setting_apart():
     assert sources["algo.policy_loss"] == "conf/algo/lom_paper.yaml"
     assert sources["beta"] == "conf/algo/lom_paper.yaml"
     assert sources["algo.hidden_sizes"] == "command line"
-    assert sources["algo.behavior_hidden_sizes"] == "network=toy"
+    assert sources["algo.behavior_hidden_sizes"] == "network=toy (experiment=smoke)"
+    assert compose(["algo=lom_paper"]).sources["algo.hidden_sizes"] == "network=paper"
 
 
 def test_a_value_that_the_experiment_sweeps_is_the_experiments():
