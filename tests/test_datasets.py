@@ -203,7 +203,7 @@ def test_reading_needs_no_simulator_configuration_or_tracking_library():
     assert not {"hydra", "omegaconf", "mujoco", "gymnasium", "mlflow", "gym", "d4rl"} & set(modules)
 
 
-def test_a_million_rows_are_read_in_three_seconds_and_twice_their_memory(tmp_path):
+def test_a_million_rows_are_read_within_twice_their_memory(tmp_path):
     rows = 1_000_000
     with h5py.File(tmp_path / "million.hdf5", "w") as file:
         block = np.random.default_rng(0).uniform(-1, 1, (rows, 17)).astype(np.float32)
@@ -215,7 +215,7 @@ def test_a_million_rows_are_read_in_three_seconds_and_twice_their_memory(tmp_pat
         file["timeouts"] = np.arange(rows) % 1000 == 999
     script = textwrap.dedent(
         """
-        import sys, time, torch
+        import sys, torch
         from pathlib import Path
         from lom_exp.datasets.config import Preprocessing
         from lom_exp.datasets.rows import read_hdf5
@@ -226,11 +226,10 @@ def test_a_million_rows_are_read_in_three_seconds_and_twice_their_memory(tmp_pat
             return next(1024 * int(l.split()[1]) for l in lines if l.startswith(field))
 
         torch.set_num_threads(1)
-        before, start = memory("VmRSS"), time.process_time()
+        before = memory("VmRSS")
         rows, _ = read_hdf5(Path(sys.argv[1]))
         transitions, *_ = build(rows, Preprocessing(), "cpu", "x")
-        seconds = time.process_time() - start
-        print(seconds, (memory("VmHWM") - before) / sum(field.nbytes for field in transitions))
+        print((memory("VmHWM") - before) / sum(field.nbytes for field in transitions))
         """
     )
     if not Path("/proc/self/status").exists():
@@ -241,9 +240,7 @@ def test_a_million_rows_are_read_in_three_seconds_and_twice_their_memory(tmp_pat
         text=True,
         check=True,
     )
-    seconds, ratio = map(float, process.stdout.split())
-    assert seconds < 3
-    assert ratio < 2
+    assert float(process.stdout) < 2
 
 
 def returns(*totals: float) -> dict[str, np.ndarray]:
