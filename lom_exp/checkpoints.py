@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils._pytree import keystr, tree_flatten_with_path, tree_unflatten
 
+from lom_exp.errors import CheckpointError
 from lom_exp.runs import write_atomically
-from lom_exp.types import CheckpointError, Metrics, State
+from lom_exp.types import Metrics, State
 
 KEPT = 2
 log = logging.getLogger(__name__)

@@ -10,8 +10,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from lom_exp.algorithms import REGISTRY
 from lom_exp.composition_errors import nearest
+from lom_exp.errors import ConfigError
 from lom_exp.sources import History, references
-from lom_exp.types import Algorithm, ConfigError
+from lom_exp.types import Algorithm
 
 # Of the paper's symbols: what they must be, and the test.
 RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {

@@ -27,10 +27,10 @@ from lom_exp.algorithms import REGISTRY
 from lom_exp.composition import Composer
 from lom_exp.composition_errors import explain, nearest
 from lom_exp.datasets import EnvConfig, Preprocessing
+from lom_exp.errors import ConfigError
 from lom_exp.overrides import CONF, quote_numbers
 from lom_exp.runspec import EvaluationConfig, ExecutionConfig, RunSpec, TrackingConfig
 from lom_exp.sources import history
-from lom_exp.types import ConfigError
 
 
 @dataclass

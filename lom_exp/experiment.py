@@ -21,11 +21,11 @@ from filelock import FileLock
 
 from lom_exp import checkpoints, datasets, packs, tracking
 from lom_exp.datasets import Dataset
+from lom_exp.errors import ConfigError, LomExpError
 from lom_exp.runs import FINAL, RunFolder, read_json, write_atomically
 from lom_exp.runspec import ExecutionConfig, RunSpec, Sweep
 from lom_exp.trainer import static_part
 from lom_exp.training import Interrupted, PackTraining, Run
-from lom_exp.types import ConfigError, LomExpError
 
 log = logging.getLogger(__name__)
 _RECORDED_PACKAGES = ("lom-exp", "torch", "numpy", "h5py", "gymnasium", "mujoco", "hydra-core")

@@ -96,7 +96,7 @@ def _option_list(group: str) -> str:
 def _message(error: Exception) -> str | None:
     """What to tell a user about an error they can mend; None for any other."""
     from lom_exp.composition_errors import explain
-    from lom_exp.types import LomExpError
+    from lom_exp.errors import LomExpError
 
     return str(error) if isinstance(error, LomExpError) else explain(error)
 
@@ -133,8 +133,8 @@ def train(
 
 def require_finished(results: "Sequence[Result]") -> None:
     """Raise an error that names the runs without a result, if there are any."""
+    from lom_exp.errors import LomExpError
     from lom_exp.runs import FINAL
-    from lom_exp.types import LomExpError
 
     failures = [result for result in results if result.status not in FINAL]
     if failures:

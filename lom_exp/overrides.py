@@ -10,6 +10,8 @@ from pathlib import Path
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from lom_exp.errors import ConfigError
+
 CONF = Path(__file__).resolve().parents[1] / "conf"
 VALUE_GROUPS = ("M", "beta")  # groups of numbers that take any other
 
@@ -49,8 +51,6 @@ def _quoted(argument: str) -> str:
         value = value if number is None else number
     if isinstance(value, bool) or not isinstance(value, int | float):
         if group in VALUE_GROUPS and not isinstance(value, str):
-            from lom_exp.types import ConfigError  # loads torch, which --help does not need
-
             raise ConfigError(
                 f"{argument} cannot be used: it must be one number, such as {group}=10; several, "
                 f"as in {group}=2,5, are a sweep"

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
-from lom_exp.types import LomExpError
+from lom_exp.errors import LomExpError
 
 FINAL = ("finished", "diverged")  # a run in one of these states is not trained again
 _JOURNALS = ("metrics.jsonl", "evaluations.jsonl")

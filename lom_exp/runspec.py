@@ -12,7 +12,7 @@ import torch
 
 from lom_exp import validation
 from lom_exp.datasets import EnvConfig, Preprocessing
-from lom_exp.types import ConfigError
+from lom_exp.errors import ConfigError
 
 DTYPES = ("float32", "float64")
 # A dataset's own file is known by its fingerprint; these decide which episodes score a run and how,

@@ -16,8 +16,9 @@ from torch import Tensor, vmap
 from torch.utils._pytree import tree_leaves, tree_map
 
 from lom_exp.checkpoints import Snapshot
+from lom_exp.errors import ConfigError
 from lom_exp.random import Rng, name_key
-from lom_exp.types import Algorithm, ConfigError, Metrics, State, Transitions
+from lom_exp.types import Algorithm, Metrics, State, Transitions
 
 Step = Callable[..., tuple[State, Metrics]]
 

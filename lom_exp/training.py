@@ -15,12 +15,12 @@ from lom_exp import checkpoints, envs
 from lom_exp.algorithms import REGISTRY
 from lom_exp.datasets import Dataset
 from lom_exp.envs import Environments
+from lom_exp.errors import SimulationError
 from lom_exp.evaluation import episode_seeds, evaluate, score
 from lom_exp.progress import PackProgress
 from lom_exp.runs import RunFolder
 from lom_exp.runspec import ExecutionConfig, RunSpec
 from lom_exp.trainer import Trainer
-from lom_exp.types import SimulationError
 
 
 class Interrupted(Exception):

@@ -13,26 +13,6 @@ Metrics = dict[str, Tensor]
 State = Any  # an algorithm's own NamedTuple of Networks and target Params; a pytree of tensors
 
 
-class LomExpError(Exception):
-    """An error a user can mend; its message names the culprit, the value and the remedy."""
-
-
-class ConfigError(LomExpError):
-    """A setting that cannot be run, found before any work is done."""
-
-
-class DataError(LomExpError):
-    """A dataset that cannot be found, read or trusted."""
-
-
-class SimulationError(LomExpError):
-    """An evaluation environment that cannot be made, or not faithfully."""
-
-
-class CheckpointError(LomExpError):
-    """A checkpoint that cannot be written or must not be loaded."""
-
-
 class Transitions(NamedTuple):
     """N transitions: a whole dataset or one minibatch of it."""
 

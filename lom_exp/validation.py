@@ -5,7 +5,7 @@ from collections.abc import Callable
 from difflib import get_close_matches
 from typing import Any
 
-from lom_exp.types import ConfigError
+from lom_exp.errors import ConfigError
 
 
 def _require(config: Any, names: tuple[str, ...], holds: Callable[[Any], bool], must: str) -> None:

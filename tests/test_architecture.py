@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 FLOORS: list[set[str]] = [
-    {"types", "random", "networks", "distributions", "validation"}
+    {"errors", "types", "random", "networks", "distributions", "validation"}
     | {"critics", "policies", "mixtures", "autoencoders", "batch_norm"},
     {"datasets", "envs", "tracking", "checkpoints", "runs", "packs", "progress"}
     | {"overrides", "sources", "composition", "composition_errors"},
@@ -29,7 +29,7 @@ SAME_FLOOR = {
     "mixtures": {"networks", "random"},
     "autoencoders": {"networks", "random"},
     "batch_norm": {"networks"},
-    "validation": {"types"},
+    "validation": {"errors"},
     "checkpoints": {"runs"},
     "tracking": {"runs"},
     "datasets": {"envs"},  # a generator steps the environment that will score its data

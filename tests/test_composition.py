@@ -12,8 +12,8 @@ from omegaconf import DictConfig
 
 from lom_exp import configuration
 from lom_exp.composition import Composer
+from lom_exp.errors import ConfigError
 from lom_exp.overrides import CONF, quote_numbers
-from lom_exp.types import ConfigError
 
 
 @pytest.fixture(scope="module")

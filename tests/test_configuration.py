@@ -9,9 +9,9 @@ import yaml
 
 from lom_exp.algorithms import REGISTRY, lom
 from lom_exp.configuration import compose, execution_config
+from lom_exp.errors import ConfigError
 from lom_exp.overrides import CONF, options, quote_numbers
 from lom_exp.runspec import RunSpec
-from lom_exp.types import ConfigError
 
 ROWS = yaml.safe_load((CONF / "tuned" / "lom.yaml").read_text())
 

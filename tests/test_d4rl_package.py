@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from lom_exp.datasets import Preprocessing, fingerprint, load
 from lom_exp.datasets.rows import read_rows
 from lom_exp.datasets.transitions import build
-from lom_exp.types import DataError
+from lom_exp.errors import DataError
 
 pytestmark = pytest.mark.usefixtures("own_home")
 

@@ -17,7 +17,7 @@ from dataset_files import NAME, RAW, TWO_TIMED_OUT, env, own_home, recorded, wri
 
 from lom_exp.datasets import EnvConfig, Preprocessing, fingerprint, load, locate
 from lom_exp.datasets.rows import read_hdf5
-from lom_exp.types import ConfigError, DataError
+from lom_exp.errors import ConfigError, DataError
 
 pytestmark = pytest.mark.usefixtures("own_home")
 

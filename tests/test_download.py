@@ -22,7 +22,7 @@ import pytest
 
 from lom_exp.datasets import EnvConfig, locate
 from lom_exp.datasets.download import Patience, download
-from lom_exp.types import DataError
+from lom_exp.errors import DataError
 
 HASTE = Patience(timeout=0.5, attempts=3, pause=0.01)
 NAME = "hopper_medium-v2.hdf5"

@@ -17,7 +17,7 @@ from gymnasium_robotics.envs.fetch.reach import MujocoFetchReachEnv
 
 from lom_exp.envs import ENVIRONMENTS, make
 from lom_exp.envs.fetch import INITIAL_VARIATION
-from lom_exp.types import SimulationError
+from lom_exp.errors import SimulationError
 
 LOCOMOTION = ("HalfCheetah-v4", "Hopper-v4", "Walker2d-v4")
 

@@ -22,10 +22,10 @@ from tiny import small_config
 from lom_exp import experiment
 from lom_exp.algorithms import lom
 from lom_exp.datasets import EnvConfig, Preprocessing
+from lom_exp.errors import ConfigError, DataError
 from lom_exp.runs import RunFolder, RunFolderError
 from lom_exp.runspec import EvaluationConfig, ExecutionConfig, RunSpec, Sweep, TrackingConfig
 from lom_exp.training import Interrupted
-from lom_exp.types import ConfigError, DataError
 
 ROOT = Path(__file__).parent.parent
 OBSERVATION_DIM, ACTION_DIM = 11, 3  # Hopper's

@@ -13,8 +13,8 @@ from lom_exp.datasets import EnvConfig, Preprocessing, load
 from lom_exp.datasets.fetch import expert_actions, generate
 from lom_exp.envs import make
 from lom_exp.envs.fetch import QUADRANTS, SUCCESS_RADIUS
+from lom_exp.errors import DataError
 from lom_exp.evaluation import evaluate
-from lom_exp.types import DataError
 
 CONFIG = Path(__file__).parents[1] / "conf" / "env" / "fetch-reach.yaml"
 STATES, GOALS, STEPS = 12, 4, 50

@@ -9,8 +9,8 @@ from lom_by_hand import constant, dataset, rng
 from torch.testing import assert_close
 
 from lom_exp.algorithms import infodmpo
+from lom_exp.errors import ConfigError
 from lom_exp.networks import network
-from lom_exp.types import ConfigError
 
 pytestmark = pytest.mark.usefixtures("float64")
 

@@ -25,8 +25,8 @@ from torch.testing import assert_close
 from torch.utils._pytree import tree_leaves, tree_map
 
 from lom_exp.algorithms import lapo
+from lom_exp.errors import ConfigError
 from lom_exp.networks import network
-from lom_exp.types import ConfigError
 
 pytestmark = pytest.mark.usefixtures("float64")
 

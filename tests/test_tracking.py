@@ -17,10 +17,10 @@ from urllib.request import urlopen
 
 import pytest
 
+from lom_exp.errors import ConfigError
 from lom_exp.tracking import Mirror, check_uri, default_uri, log_sweep_artifacts, redact, sync
 from lom_exp.tracking.__main__ import main
 from lom_exp.tracking.journal import START, Journal
-from lom_exp.types import ConfigError
 
 RUNS = ("lom_hopper_M2_beta5.0_seed0_aaaa", "lom_hopper_M2_beta5.0_seed1_bbbb")
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}

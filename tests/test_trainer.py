@@ -8,8 +8,8 @@ import torch
 from tiny import NUM_TRANSITIONS, close, small_config, trainer
 
 from lom_exp.algorithms import bc
+from lom_exp.errors import ConfigError
 from lom_exp.trainer import static_part
-from lom_exp.types import ConfigError
 
 
 def test_runs_that_differ_in_more_than_floats_cannot_train_together() -> None:

@@ -6,7 +6,7 @@ from dataclasses import fields
 import pytest
 
 from lom_exp.algorithms import REGISTRY, bc, lom
-from lom_exp.types import ConfigError, LomExpError
+from lom_exp.errors import ConfigError, LomExpError
 
 NAN, INFINITY = float("nan"), float("inf")
 

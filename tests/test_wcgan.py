@@ -25,8 +25,8 @@ from torch.testing import assert_close
 
 from lom_exp.algorithms import wcgan
 from lom_exp.batch_norm import Statistics, init_batch_norm
+from lom_exp.errors import ConfigError
 from lom_exp.networks import network
-from lom_exp.types import ConfigError
 
 pytestmark = pytest.mark.usefixtures("float64")
 

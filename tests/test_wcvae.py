@@ -24,8 +24,8 @@ from torch.testing import assert_close
 from torch.utils._pytree import tree_leaves
 
 from lom_exp.algorithms import wcvae
+from lom_exp.errors import ConfigError
 from lom_exp.networks import network
-from lom_exp.types import ConfigError
 
 pytestmark = pytest.mark.usefixtures("float64")
 

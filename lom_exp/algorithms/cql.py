@@ -33,6 +33,7 @@ from torch.utils._pytree import tree_map
 from lom_exp import validation
 from lom_exp.critics import min_q, q_ensemble, td_target
 from lom_exp.distributions import tanh_gaussian_log_prob
+from lom_exp.errors import ConfigError
 from lom_exp.networks import (
     Network,
     Params,
@@ -45,7 +46,7 @@ from lom_exp.networks import (
     polyak,
 )
 from lom_exp.random import Rng
-from lom_exp.types import ConfigError, Metrics, Phases, Transitions
+from lom_exp.types import Metrics, Phases, Transitions
 
 NUM_CRITICS = 2
 OUTPUT_GAIN = 0.01  # of every network's last layer, at first

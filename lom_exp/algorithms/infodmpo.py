@@ -24,9 +24,10 @@ from torch import Tensor
 
 from lom_exp import validation
 from lom_exp.algorithms import dmpo
+from lom_exp.errors import ConfigError
 from lom_exp.networks import Network, Params, descend, init_mlp, mlp, network, select
 from lom_exp.random import Rng
-from lom_exp.types import ConfigError, Metrics, Phases, Transitions
+from lom_exp.types import Metrics, Phases, Transitions
 
 
 @dataclass(frozen=True)

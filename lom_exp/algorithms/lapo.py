@@ -39,10 +39,11 @@ from lom_exp.critics import (
     td_target,
     v,
 )
+from lom_exp.errors import ConfigError
 from lom_exp.networks import Network, Params, descend, init_mlp, network, polyak
 from lom_exp.policies import tanh_action
 from lom_exp.random import Rng
-from lom_exp.types import ConfigError, Metrics, Phases, Transitions
+from lom_exp.types import Metrics, Phases, Transitions
 
 
 @dataclass(frozen=True)

@@ -31,9 +31,10 @@ from lom_exp import validation
 from lom_exp.algorithms import wcvae
 from lom_exp.batch_norm import Statistics, init_batch_norm, normalize, normalize_batch
 from lom_exp.critics import init_value
+from lom_exp.errors import ConfigError
 from lom_exp.networks import Network, Params, descend, descend_with, init_mlp, network
 from lom_exp.random import Rng
-from lom_exp.types import ConfigError, Metrics, Phases, Transitions
+from lom_exp.types import Metrics, Phases, Transitions
 
 MIN_PROBABILITY = 1e-4  # the discriminator's outputs keep this distance from 0 and 1
 

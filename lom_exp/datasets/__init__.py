@@ -22,7 +22,8 @@ from lom_exp.datasets.fingerprint import fingerprint
 from lom_exp.datasets.folders import cache_folder, d4rl_folder, user_folder, writable_folder
 from lom_exp.datasets.rows import read_hdf5
 from lom_exp.datasets.transitions import Normalizer
-from lom_exp.types import DataError, Transitions
+from lom_exp.errors import DataError
+from lom_exp.types import Transitions
 
 __all__ = [
     "Dataset",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lom_exp.types import ConfigError
+from lom_exp.errors import ConfigError
 from lom_exp.validation import one_of, ordered
 
 SOURCES = ("file", "d4rl_package", "fetch_reach")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lom_exp.datasets.config import EnvConfig
 from lom_exp.datasets.rows import Rows, read_rows
-from lom_exp.types import DataError
+from lom_exp.errors import DataError
 
 
 def read(env: EnvConfig) -> tuple[Rows, Path | None]:

@@ -25,7 +25,7 @@ import h5py
 from filelock import FileLock, Timeout
 
 from lom_exp.datasets.fingerprint import file_sha256
-from lom_exp.types import DataError
+from lom_exp.errors import DataError
 
 _log = logging.getLogger(__name__)
 _BLOCK_BYTES = 1 << 20

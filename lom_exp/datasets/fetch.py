@@ -21,7 +21,7 @@ from rich.progress import track
 
 from lom_exp.datasets.config import EnvConfig
 from lom_exp.envs.fetch import SUCCESS_RADIUS, FetchReachFourGoals
-from lom_exp.types import DataError
+from lom_exp.errors import DataError
 
 # Per meter. At the start, 8 to 12 cm from a goal along x and y, this makes actions of 0.64 to 0.96,
 # most of which no noise pushes over the limit: four modes near (+-1, +-1), each with a width.

@@ -11,7 +11,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from lom_exp.datasets.folders import cache_folder
-from lom_exp.types import DataError
+from lom_exp.errors import DataError
 
 
 def fingerprint(path: Path) -> str:

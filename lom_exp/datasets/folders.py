@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from lom_exp.types import DataError
+from lom_exp.errors import DataError
 
 
 def cache_folder() -> Path:

@@ -20,7 +20,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from lom_exp.types import DataError
+from lom_exp.errors import DataError
 
 Floats = NDArray[np.float32]
 Flags = NDArray[np.bool_]

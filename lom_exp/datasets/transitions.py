@@ -28,7 +28,8 @@ from torch import Tensor
 
 from lom_exp.datasets.config import Preprocessing
 from lom_exp.datasets.rows import Floats, Rows
-from lom_exp.types import DataError, Transitions
+from lom_exp.errors import DataError
+from lom_exp.types import Transitions
 
 _EPSILON = 1e-3  # of `standard`, added to the standard deviation
 _CONSTANT = 1e-6  # a standard deviation below this is rounding

@@ -13,7 +13,7 @@ from functools import partial
 from lom_exp.envs.fetch import FetchReachFourGoals
 from lom_exp.envs.locomotion import TASKS, Locomotion
 from lom_exp.envs.protocol import Environments, Stepped
-from lom_exp.types import SimulationError
+from lom_exp.errors import SimulationError
 
 __all__ = ["ENVIRONMENTS", "Environments", "Stepped", "make"]
 

@@ -12,7 +12,7 @@ import importlib
 import io
 from types import ModuleType
 
-from lom_exp.types import SimulationError
+from lom_exp.errors import SimulationError
 
 MUJOCO_VERSION = "3.4.0"
 

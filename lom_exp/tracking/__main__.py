@@ -5,8 +5,8 @@ import logging
 import sys
 from pathlib import Path
 
+from lom_exp.errors import LomExpError
 from lom_exp.tracking import default_uri, redact, sync
-from lom_exp.types import LomExpError
 
 log = logging.getLogger(__name__)
 

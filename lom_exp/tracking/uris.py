@@ -4,7 +4,7 @@ import os
 import re
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from lom_exp.types import ConfigError
+from lom_exp.errors import ConfigError
 
 _SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")
 
