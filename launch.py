@@ -2,7 +2,7 @@
 
 import sys
 
-from lom_exp.launcher import main
+from lom_exp.launcher.command_line import main
 
 if __name__ == "__main__":
     sys.exit(main())

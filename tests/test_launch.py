@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lom_exp import experiment, launcher
+from lom_exp import experiment
 from lom_exp.experiment import Result
+from lom_exp.launcher import command_line as launcher
 from lom_exp.overrides import CONF, options
 from lom_exp.training import Interrupted
 
-LAUNCH = Path(launcher.__file__).parents[1] / "launch.py"
+LAUNCH = Path(launcher.__file__).parents[2] / "launch.py"
 
 
 @pytest.fixture
@@ -303,7 +304,7 @@ def test_help_fits_a_screen_and_knows_every_choice(launch, capsys):
 
 def test_help_waits_for_no_heavy_import():
     code = (
-        "import sys; sys.argv = ['launch.py', '--help']; from lom_exp.launcher import main;"
+        "import sys; sys.argv = ['launch.py', '--help']; from lom_exp.launcher.command_line import main;"
         "import atexit;"
         "heavy = {'torch', 'mlflow', 'gymnasium', 'mujoco'};"
         "atexit.register(lambda: print(heavy & set(sys.modules)));"
