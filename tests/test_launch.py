@@ -304,7 +304,8 @@ def test_help_fits_a_screen_and_knows_every_choice(launch, capsys):
 
 def test_help_waits_for_no_heavy_import():
     code = (
-        "import sys; sys.argv = ['launch.py', '--help']; from lom_exp.launcher.command_line import main;"
+        "import sys; sys.argv = ['launch.py', '--help'];"
+        "from lom_exp.launcher.command_line import main;"
         "import atexit;"
         "heavy = {'torch', 'mlflow', 'gymnasium', 'mujoco'};"
         "atexit.register(lambda: print(heavy & set(sys.modules)));"
