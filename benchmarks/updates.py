@@ -5,7 +5,8 @@ operations of one update of one run (matrix products, counted by torch as they h
 updates per second of all runs together, in both layouts of the trainer (one run after the other,
 and all in one vmap), eager and, with --compile, compiled. Rates are the median of several repeats
 with the smallest and the largest beside it; compare them within one table only.
-Needs torch alone: no simulator, no Hydra, no MLflow.
+They are also kept in results/benchmarks/updates.json, from which `python launch.py --dry-run` takes
+its estimate of hours. Needs torch alone: no simulator, no Hydra, no MLflow.
 
     python benchmarks/updates.py                                  every algorithm
     python benchmarks/updates.py lom --runs 1 4 20 --compile      one of them
@@ -19,13 +20,18 @@ import statistics
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from lom_exp import rates
 from lom_exp.algorithms import REGISTRY
-from lom_exp.trainer import Trainer
+from lom_exp.code_version import code_version
+from lom_exp.errors import LomExpError
+from lom_exp.rates import Measurement
+from lom_exp.trainer import Trainer, static_part
 from lom_exp.types import Transitions
 
 NUM_TRANSITIONS, OBSERVATION_DIM, ACTION_DIM = 100_000, 11, 3  # Hopper's sizes
@@ -85,6 +91,18 @@ def _synchronize() -> None:
         torch.cuda.synchronize()
 
 
+def hardware(device: torch.device) -> str:
+    """What the device calls itself."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()  # not every system has it
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
 def cases(arguments: argparse.Namespace) -> Iterator[tuple[int, bool, bool]]:
     """Runs, vectorize, compile: the slow-starting last."""
     for compile in (False, True) if arguments.compile else (False,):
@@ -122,49 +140,89 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=3, help="timed repeats (default: 3)")
     parser.add_argument("--seconds", type=float, default=1.0, help="of each repeat (default: 1)")
     parser.add_argument("--compile", action="store_true", help="torch.compile, too: slow to start")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="(default: results)")
     return parser.parse_args()
 
 
+def measurements(
+    name: str, arguments: argparse.Namespace, data: Transitions
+) -> Iterator[Measurement]:
+    """Every phase of an algorithm in every case, as it is measured."""
+    config = REGISTRY[name].Config(**dict(arguments.set))
+    gflop = {phase: count_gflop(name, phase, config, data) for phase in REGISTRY[name].phases}
+    device = data.observations.device
+    commit, _ = code_version()
+    for num_runs, vectorize, compile in cases(arguments):
+        trainer = Trainer(
+            REGISTRY[name],
+            [config] * num_runs,
+            list(range(num_runs)),
+            data,
+            vectorize=vectorize,
+            compile=compile,
+        )
+        trainer.initialize()
+        for phase in REGISTRY[name].phases:
+            rate = measure(trainer, phase, arguments.repeats, arguments.seconds)
+            yield Measurement(
+                device=device.type,
+                hardware=hardware(device),
+                threads=torch.get_num_threads(),
+                algorithm=name,
+                phase=phase,
+                runs=num_runs,
+                vectorized=vectorize,
+                settings=rates.settings(static_part(config)[0], "float32", compile),
+                gflop=gflop[phase],
+                updates_per_second=rate.median,
+                slowest=rate.low,
+                fastest=rate.high,
+                first_update=rate.first_update,
+                versions={"python": platform.python_version(), "torch": torch.__version__},
+                git_commit=commit,
+                time=time.time(),
+            )
+
+
+def row(made: Measurement) -> str:
+    """A line of the table."""
+    cells = (
+        made.algorithm,
+        made.phase,
+        f"{made.gflop:.3g}",
+        str(made.runs),
+        "vmap" if made.vectorized else "one by one",
+        "compiled" if made.settings["compile"] else "eager",
+        f"{made.updates_per_second:.1f} ({made.slowest:.1f}-{made.fastest:.1f})",
+        f"{made.first_update:.1f}",
+    )
+    return f"| {' | '.join(cells)} |\n"
+
+
 def main() -> None:
-    """Measure and print as it goes."""
+    """Measure, print and keep as it goes."""
     arguments = parse()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     device = torch.device(arguments.device)
-    machine = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    write = sys.stdout.write
-    write(
-        f"S={OBSERVATION_DIM}, A={ACTION_DIM}, float32; torch {torch.__version__}, {machine}, "
-        f"{torch.get_num_threads()} threads\n\n"
+    rates.record(arguments.results, [])  # where it cannot be kept, better to know now
+    sys.stdout.write(
+        f"S={OBSERVATION_DIM}, A={ACTION_DIM}, float32; torch {torch.__version__}, "
+        f"{hardware(device)}, {torch.get_num_threads()} threads\n\n"
         "| algorithm | phase | GFLOP | R | layout | mode | updates/s of all runs (min-max) "
         "| first update, s |\n"
         "|---|---|---|---|---|---|---|---|\n"
     )
     data = random_transitions(device)
     for name in arguments.algorithms or REGISTRY:
-        config = REGISTRY[name].Config(**dict(arguments.set))
-        gflop = {phase: count_gflop(name, phase, config, data) for phase in REGISTRY[name].phases}
-        for num_runs, vectorize, compile in cases(arguments):
-            trainer = Trainer(
-                REGISTRY[name],
-                [config] * num_runs,
-                list(range(num_runs)),
-                data,
-                vectorize=vectorize,
-                compile=compile,
-            )
-            trainer.initialize()
-            for phase in REGISTRY[name].phases:
-                rate = measure(trainer, phase, arguments.repeats, arguments.seconds)
-                write(
-                    f"| {name} | {phase} | {gflop[phase]:.3g} "
-                    f"| {num_runs} | {'vmap' if vectorize else 'one by one'} "
-                    f"| {'compiled' if compile else 'eager'} "
-                    f"| {rate.median:.1f} ({rate.low:.1f}-{rate.high:.1f}) "
-                    f"| {rate.first_update:.1f} |\n"
-                )
-                sys.stdout.flush()
+        for made in measurements(name, arguments, data):
+            sys.stdout.write(row(made))
+            sys.stdout.flush()
+            rates.record(arguments.results, [made])
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except LomExpError as error:
+        sys.exit(f"error: {error}")

@@ -8,6 +8,7 @@ writing them can still meet at the same update.
 import io
 import logging
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ import torch
 from torch.utils._pytree import keystr, tree_flatten_with_path, tree_unflatten
 
 from lom_exp.errors import CheckpointError
-from lom_exp.runs import write_atomically
+from lom_exp.files import write_atomically
 from lom_exp.types import Metrics, State
 
 KEPT = 2
@@ -30,8 +31,14 @@ class Snapshot(NamedTuple):
     num_summed: int  # updates in those sums
 
 
-def save(folder: Path, run_id: str, step: int, snapshot: Snapshot) -> None:
-    """Write a run's checkpoint after `step` updates.
+def save(
+    folder: Path,
+    run_id: str,
+    step: int,
+    snapshot: Snapshot,
+    check: Callable[[], None] = lambda: None,
+) -> None:
+    """Write a run's checkpoint after `step` updates; what `check` raises leaves all as it was.
 
     Raises CheckpointError, earlier checkpoints untouched, where it cannot be written.
     """
@@ -41,7 +48,7 @@ def save(folder: Path, run_id: str, step: int, snapshot: Snapshot) -> None:
     torch.save(content | {"sums": snapshot.sums, "num_summed": snapshot.num_summed}, buffer)
     path = folder / f"{step:010d}.pt"
     try:
-        write_atomically(path, buffer.getvalue())
+        write_atomically(path, buffer.getvalue(), check)
         for old in sorted(folder.glob("*.pt"))[:-KEPT]:
             old.unlink()
     except OSError as error:

@@ -29,7 +29,13 @@ from lom_exp.composition_errors import explain, nearest
 from lom_exp.datasets import EnvConfig, Preprocessing
 from lom_exp.errors import ConfigError
 from lom_exp.overrides import CONF, quote_numbers
-from lom_exp.runspec import EvaluationConfig, ExecutionConfig, RunSpec, TrackingConfig
+from lom_exp.runspec import (
+    EvaluationConfig,
+    ExecutionConfig,
+    LaunchConfig,
+    RunSpec,
+    TrackingConfig,
+)
 from lom_exp.sources import history
 
 
@@ -65,12 +71,15 @@ class _Schema:
     checkpoint_every: float = MISSING
     results: str = MISSING
     tracking: TrackingConfig = MISSING
+    pack_size: int | None = MISSING
+    retries: int = MISSING
+    wait: bool = MISSING
     sweep_name: str | None = MISSING
 
 
 EXECUTION_KEYS = (  # of _Schema: what changes no result
     *("device", "compile", "threads", "vectorize", "log_every", "checkpoint_every", "results"),
-    *("tracking", "sweep_name"),
+    *("tracking", "pack_size", "retries", "wait", "sweep_name"),
 )
 # Of _Schema: whose fields' sources are recorded; they decide what a run is.
 _RECORDED_NODES = ("algo", "updates", "preprocessing", "evaluation")
@@ -203,8 +212,8 @@ def _is_read(config: DictConfig, key: str) -> bool:
     return any("${" in text and key in text for text in texts)
 
 
-def execution_config(specs: Sequence[RunSpec]) -> ExecutionConfig:
-    """How these runs are carried out, together; raises ConfigError."""
+def execution_config(specs: Sequence[RunSpec]) -> tuple[ExecutionConfig, LaunchConfig]:
+    """How these runs are carried out and handed out, together; raises ConfigError."""
     first, *rest = [{key: spec.resolved[key] for key in EXECUTION_KEYS} for spec in specs]
     for key, value in first.items():
         if any(other[key] != value for other in rest):
@@ -213,9 +222,10 @@ def execution_config(specs: Sequence[RunSpec]) -> ExecutionConfig:
                 "trains them all; start one sweep for each value"
             )
     del first["sweep_name"]
+    launch = LaunchConfig(**{field.name: first.pop(field.name) for field in fields(LaunchConfig)})
     tracking = TrackingConfig(**first.pop("tracking"))
     vectorize = first.pop("vectorize").lower()  # YAML's true becomes Python's True
-    return ExecutionConfig(**first, vectorize=vectorize, tracking=tracking)
+    return ExecutionConfig(**first, vectorize=vectorize, tracking=tracking), launch
 
 
 def _plain(config: DictConfig) -> dict[str, Any]:

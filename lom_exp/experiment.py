@@ -1,15 +1,13 @@
 """Train, evaluate and record runs: the one place that knows everything below it."""
 
+import gc
 import importlib.metadata
-import json
 import logging
 import platform
 import signal
-import subprocess
 import threading
-import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -17,17 +15,21 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 import torch
-from filelock import FileLock
 
 from lom_exp import checkpoints, datasets, packs, tracking
-from lom_exp.datasets import Dataset
-from lom_exp.errors import ConfigError, LomExpError
-from lom_exp.runs import FINAL, RunFolder, read_json, write_atomically
+from lom_exp.code_version import code_version
+from lom_exp.datasets import Dataset, EnvConfig
+from lom_exp.errors import ConfigError, DataError, LomExpError, SimulationError
+from lom_exp.files import read_json
+from lom_exp.leases import Heartbeat, LeaseHeld
+from lom_exp.runs import FINAL, RunFolder
 from lom_exp.runspec import ExecutionConfig, RunSpec, Sweep
+from lom_exp.sweeps import SweepFolder
 from lom_exp.trainer import static_part
 from lom_exp.training import Interrupted, PackTraining, Run
 
 log = logging.getLogger(__name__)
+_PATIENCE = 60.0  # seconds for other processes to describe their part of a sweep
 _RECORDED_PACKAGES = ("lom-exp", "torch", "numpy", "h5py", "gymnasium", "mujoco", "hydra-core")
 
 
@@ -40,9 +42,10 @@ class Result(NamedTuple):
 
 
 class StopSignal:
-    """Set by Ctrl-C or SIGTERM in its context, so that training can stop after the update it is in.
+    """Set by Ctrl-C, SIGTERM or SIGUSR2 in its context; training then stops where it can go on.
 
-    A second Ctrl-C is a KeyboardInterrupt at once.
+    Slurm sends SIGUSR2 ahead of a time limit and before it preempts. A second Ctrl-C is a
+    KeyboardInterrupt at once.
     """
 
     def __init__(self) -> None:
@@ -51,7 +54,7 @@ class StopSignal:
 
     def __enter__(self) -> "StopSignal":
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):
                 self._before[number] = signal.signal(number, self._handle)
         return self
 
@@ -60,10 +63,11 @@ class StopSignal:
             signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._set:
+        if self._set and number == signal.SIGINT:
             raise KeyboardInterrupt
+        if not self._set:
+            log.warning("%s: stopping; checkpoints will be written", signal.Signals(number).name)
         self._set = True
-        log.warning("stopping after this update; checkpoints will be written")
 
     def __call__(self) -> bool:
         return self._set
@@ -87,25 +91,22 @@ def resolve_device(name: str) -> torch.device:
 
 
 def run(specs: Sequence[RunSpec], execution: ExecutionConfig, sweep: Sweep) -> list[Result]:
-    """Train the runs that are not finished yet, those that may train together side by side.
+    """Train, in this process, the runs that are not finished yet.
 
     One run's failure stops nothing but itself: it is written to its folder and returned.
     Raises Interrupted when asked to stop, DataError where the data of a run cannot be had.
     """
-    device = resolve_device(execution.device)
-    if execution.threads is not None:
-        torch.set_num_threads(execution.threads)
+    resolve_device(execution.device)
     results = Path(execution.results)
-    fingerprints = {
-        env: datasets.identify(env) for env in dict.fromkeys(spec.env for spec in specs)
-    }
-    runs: dict[str, Run] = {}  # by name: what is asked for twice is done once
-    for spec in specs:
-        data = fingerprints[spec.env]
-        name = spec.name(data)
-        runs[name] = Run(spec, RunFolder(results / "runs" / name), spec.id(data))
-    names = list(runs)
-    _describe_sweep(results / "sweeps" / sweep.name, sweep, names)
+    runs = prepare(specs, results)
+    names = [run.folder.path.name for run in runs]
+    folder = SweepFolder(results / "sweeps" / sweep.name)
+    command, overrides = ([tracking.redact(word) for word in words] for words in sweep[1:3])
+    with folder.alone(_PATIENCE):
+        if sweep.is_part:
+            folder.describe_part(command, overrides, names)
+        else:
+            folder.describe(command, overrides, names, launch=None)
     with ExitStack() as stack:
         stop = stack.enter_context(StopSignal())
         if execution.tracking.enabled:
@@ -113,12 +114,42 @@ def run(specs: Sequence[RunSpec], execution: ExecutionConfig, sweep: Sweep) -> l
             stack.enter_context(
                 tracking.Mirror(results, sweep.name, names, uri, execution.tracking.experiment)
             )
-        todo = [run for run in runs.values() if run.folder.status not in FINAL]
-        log.info("%d runs, %d of them to be trained", len(runs), len(todo))
-        keys = [pack_key(run.spec, fingerprints[run.spec.env]) for run in todo]
-        for pack in packs.group(todo, keys):
-            _run_pack(pack, execution, device, stop)
-    return [Result(run.folder.path, run.folder.status, run.error) for run in runs.values()]
+        return train(runs, execution, stop)
+
+
+def prepare(
+    specs: Sequence[RunSpec],
+    results: Path,
+    identify: Callable[[EnvConfig], str] = datasets.identify,
+) -> list[Run]:
+    """The runs of specs, each once; raises DataError where the data of one cannot be had.
+
+    `identify` gives a dataset's fingerprint.
+    """
+    fingerprints = {env: identify(env) for env in dict.fromkeys(spec.env for spec in specs)}
+    runs: dict[str, Run] = {}  # by name: what is asked for twice is done once
+    for spec in specs:
+        data = fingerprints[spec.env]
+        name = spec.name(data)
+        runs[name] = Run(spec, RunFolder(results / "runs" / name), spec.id(data), data)
+    return list(runs.values())
+
+
+def train(
+    runs: Sequence[Run], execution: ExecutionConfig, should_stop: Callable[[], bool]
+) -> list[Result]:
+    """Train the runs that are not finished yet, those that may train together side by side.
+
+    Whatever goes wrong is written to the folders of the runs that it stops. Raises Interrupted when
+    asked to stop.
+    """
+    if execution.threads is not None:
+        torch.set_num_threads(execution.threads)
+    todo = [run for run in runs if run.folder.status not in FINAL]
+    log.info("%d runs, %d of them to be trained", len(runs), len(todo))
+    for pack in packs.group(todo, [pack_key(run.spec, run.data) for run in todo]):
+        _train_pack(pack, execution, should_stop)
+    return [Result(run.folder.path, run.folder.status, run.error) for run in runs]
 
 
 def pack_key(spec: RunSpec, data: str) -> list[Any]:
@@ -136,47 +167,27 @@ def pack_key(spec: RunSpec, data: str) -> list[Any]:
     ]
 
 
-def _describe_sweep(folder: Path, sweep: Sweep, names: Sequence[str]) -> None:
-    """Write what was asked for, and the names of the folders where it is to be found."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(
-            f"cannot write results to {folder}: {error.strerror}; give a folder you may write to "
-            "as results="
-        ) from error
-    path = folder / "sweep.json"
-    with FileLock(folder / ".lock"):
-        others = (read_json(path) or {}).get("runs", []) if sweep.is_part else []
-        content = {
-            "name": sweep.name,
-            "command": [tracking.redact(word) for word in sweep.command],
-            "overrides": [tracking.redact(word) for word in sweep.overrides],
-            "runs": list(dict.fromkeys([*others, *names])),
-            "time": time.time(),
-        }
-        write_atomically(path, json.dumps(content, indent=2).encode())
-
-
-def _run_pack(
-    pack: Sequence[Run], execution: ExecutionConfig, device: torch.device, stop: StopSignal
+def _train_pack(
+    pack: Sequence[Run], execution: ExecutionConfig, should_stop: Callable[[], bool]
 ) -> None:
-    """Train the runs of one pack; whatever goes wrong is written into their folders."""
+    """Train the runs of a pack that no other process is at work on."""
     with ExitStack() as stack:
         free = [run for run in pack if _lock(run, stack)]
+        if not free:
+            return
+        stack.enter_context(Heartbeat([run.folder.lease for run in free]))
+        stack.enter_context(_default_dtype(pack[0].spec.dtype))
         try:
-            if free:
-                stack.enter_context(_default_dtype(pack[0].spec.dtype))
-                _train_pack(free, execution, device, stop)
-        except Interrupted:
-            raise
-        except Exception as error:
-            known = isinstance(error, LomExpError | OSError)
-            message = str(error) if known else traceback.format_exc()
-            log.error("%s: %s", ", ".join(run.folder.path.name for run in free), message)
+            device = resolve_device(execution.device)
+            data = _load(free, device)
             for run in free:
-                run.error = message
-                _try_to_write_failure(run, message)
+                config = _without_credentials(run.spec.resolved)
+                run.folder.describe(config, _record(run, data, execution, device))
+            waiting = [free]
+            while waiting:
+                waiting[:1] = _train_or_split(waiting[0], data, execution, device, should_stop)
+        except (LomExpError, OSError) as error:  # of the data or the device, which all share
+            _fail(free, str(error))
 
 
 def _lock(run: Run, stack: ExitStack) -> bool:
@@ -184,23 +195,81 @@ def _lock(run: Run, stack: ExitStack) -> bool:
     try:
         stack.enter_context(run.folder)
     except (LomExpError, OSError) as error:
-        run.error = str(error)
+        run.error, run.elsewhere = str(error), isinstance(error, LeaseHeld)
         log.error("%s", error)
         return False
     return True
 
 
-def _train_pack(
-    pack: Sequence[Run], execution: ExecutionConfig, device: torch.device, stop: StopSignal
-) -> None:
+def _load(pack: Sequence[Run], device: torch.device) -> Dataset:
+    """The data of a pack; raises DataError where they are not those its runs are named by."""
     spec = pack[0].spec
-    data = datasets.load(spec.env, spec.preprocessing, device)
-    for run in pack:
-        config = _without_credentials(run.spec.resolved)
-        run.folder.describe(config, _record(run, data, execution, device))
-    available = [checkpoints.steps(run.folder.checkpoints, run.id) for run in pack]
-    for step, members in packs.meet(available):
-        PackTraining([pack[i] for i in members], data, execution, device, stop).run(step)
+    fingerprint = datasets.identify(spec.env)
+    if fingerprint != pack[0].data:
+        raise DataError(
+            f"the data of {spec.env.name} are not those of {pack[0].folder.path.name} any more: "
+            f"their fingerprint was {pack[0].data} and is {fingerprint}. Bring the file back, or "
+            "give the command again for runs on the new one"
+        )
+    return datasets.load(spec.env, spec.preprocessing, device)
+
+
+def _train_or_split(
+    pack: list[Run],
+    data: Dataset,
+    execution: ExecutionConfig,
+    device: torch.device,
+    should_stop: Callable[[], bool],
+) -> list[list[Run]]:
+    """Train runs together; what stops several of them is sought in each half, which is returned.
+
+    So a run that raises fails alone and the others go on from their last checkpoints; and a pack
+    that is too large for the memory becomes two that may fit.
+    """
+    try:
+        available = [checkpoints.steps(run.folder.checkpoints, run.id) for run in pack]
+        for step, members in packs.meet(available):
+            PackTraining([pack[i] for i in members], data, execution, device, should_stop).run(step)
+        return []
+    except Interrupted:
+        raise
+    except torch.AcceleratorError:  # the process cannot use the device any more; another one may
+        raise
+    except SimulationError:  # of the environment, which all share
+        raise
+    except Exception as error:
+        known = isinstance(error, LomExpError | OSError | torch.OutOfMemoryError)
+        message = str(error) if known else traceback.format_exc()
+    # The exception is gone here, and with it the memory that its frames held.
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    rest = [run for run in pack if run.folder.status not in FINAL and not run.elsewhere]
+    if len(rest) > 1:
+        half = len(rest) // 2
+        log.warning(
+            "a pack of %d runs was stopped; it goes on in two halves: %s", len(rest), message
+        )
+        return [rest[:half], rest[half:]]
+    _fail(rest, message)
+    return []
+
+
+def _fail(runs: Sequence[Run], message: str) -> None:
+    """Write an error to the folders of the runs it stopped, where they can be written."""
+    for run in runs:
+        if run.folder.status in FINAL or run.elsewhere:
+            continue
+        run.error = message
+        log.error("%s failed: %s", run.folder.path.name, message)
+        position = run.folder.position
+        kept = ("phase", "update", "step", "total", "score", "updates_per_second")
+        try:
+            run.folder.write_status(
+                "failed", {key: position[key] for key in kept if key in position}, message
+            )
+        except (LomExpError, OSError) as error:  # a full disk is often what went wrong
+            log.error("cannot write %s/status.json: %s", run.folder.path, error)
 
 
 def _without_credentials(config: dict[str, Any]) -> dict[str, Any]:
@@ -234,7 +303,7 @@ def _record(
 ) -> dict[str, Any]:
     """What a number from this run stands on: its settings' sources, its data, code and machine."""
     spec = run.spec
-    commit, dirty = _git_state()
+    commit, dirty = code_version()
     return {
         "id": run.id,
         "name": run.folder.path.name,
@@ -257,17 +326,3 @@ def _record(
         "vectorized": execution.vectorizes(device),
         "compiled": execution.compile,
     }
-
-
-def _git_state() -> tuple[str | None, bool | None]:
-    """The commit of this code and whether it was changed since; None outside a git checkout."""
-    folder = Path(__file__).parent
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(folder), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--", str(folder)))
-    except (OSError, subprocess.CalledProcessError):
-        return None, None

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Hashable, Iterable, Sequence
+from itertools import pairwise
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
@@ -29,3 +30,10 @@ def meet(steps: Sequence[Sequence[int]]) -> list[tuple[int, list[int]]]:
         meetings.append((step, together))
         waiting = [run for run in waiting if run not in together]
     return meetings
+
+
+def split(items: Sequence[Item], size: int) -> list[list[Item]]:
+    """Items in the fewest parts of at most `size`, as even as can be, in their order."""
+    count = -(-len(items) // size)
+    bounds = [len(items) * i // count for i in range(count + 1)] if count else [0]
+    return [list(items[low:high]) for low, high in pairwise(bounds)]

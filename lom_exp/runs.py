@@ -10,50 +10,16 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import yaml
-from filelock import FileLock, Timeout
 
-from lom_exp.errors import LomExpError
+from lom_exp.files import read_json, remove_remains, write_atomically
+from lom_exp.handover import LOG_VARIABLE
+from lom_exp.leases import Lease
 
 FINAL = ("finished", "diverged")  # a run in one of these states is not trained again
 _JOURNALS = ("metrics.jsonl", "evaluations.jsonl")
-
-
-class RunFolderError(LomExpError):
-    """A run folder that cannot be used."""
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file in one step that survives a crash: it is the old one or the new, whole.
-
-    Raises OSError, the old file untouched, where the folder is read-only or the disk full.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # the rename itself
-    finally:
-        os.close(folder)
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """The object in a JSON file; None where there is no file or no valid JSON in it."""
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
-    return content if isinstance(content, dict) else None
 
 
 def _without_nan(content: Any) -> Any:
@@ -65,75 +31,112 @@ def _without_nan(content: Any) -> Any:
 
 
 class RunFolder:
-    """One run's folder, written to by one process at a time: the one inside its with statement."""
+    """One run's folder, written by one process at a time: the one that holds its lease.
 
-    def __init__(self, path: Path) -> None:
+    A process that was taken for dead and comes back can do no harm: its lease is asked before a
+    file is replaced, and the journals it has open are no longer those in the folder.
+    """
+
+    def __init__(self, path: Path, patience: float = 0.0) -> None:
         self.path = path
         self.checkpoints = path / "checkpoints"
-        self._lock = FileLock(path / ".lock", timeout=0)
+        self.lease = Lease(path)
+        self._patience = patience
+        self._journals: dict[str, BinaryIO] = {}
 
     def __enter__(self) -> "RunFolder":
-        """Create the folder if need be and take its lock, which a killed process loses.
+        """Create the folder if need be and take its lease, waiting for at most `patience` seconds.
 
-        Raises RunFolderError where another process holds it.
+        Raises LeaseHeld where another process has it.
         """
         self.checkpoints.mkdir(parents=True, exist_ok=True)
-        try:
-            self._lock.acquire()
-        except Timeout:
-            raise RunFolderError(
-                f"{self.path} is being trained by another process; wait for it or end it"
-            ) from None
+        self.lease.take(self._patience)
+        for name in ("config.yaml", "record.json", "status.json", *_JOURNALS):
+            remove_remains(self.path / name)
+        remove_remains(self.checkpoints / "*.pt")
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._lock.release()
+        self._close_journals()
+        self.lease.release()
+
+    def _close_journals(self) -> None:
+        for file in self._journals.values():
+            file.close()
+        self._journals = {}
+
+    def _replace(self, name: str, content: str) -> None:
+        write_atomically(self.path / name, content.encode(), self.lease.check)
 
     def describe(self, config: Mapping[str, Any], record: Mapping[str, Any]) -> None:
         """Write what the run is: its resolved config, and where its data and code came from.
 
         A run that goes on with other code keeps the commits it began with as earlier_commits.
         """
-        text = yaml.safe_dump(dict(config), sort_keys=False)
-        write_atomically(self.path / "config.yaml", text.encode())
-        before = read_json(self.path / "record.json") or {}
+        self._replace("config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
+        before = self.record
         commits = [*before.get("earlier_commits", []), before.get("git_commit")]
         known = (None, record.get("git_commit"))
         earlier = [commit for commit in dict.fromkeys(commits) if commit not in known]
-        content = {**record, "earlier_commits": earlier}
-        write_atomically(self.path / "record.json", json.dumps(content, indent=2).encode())
+        self._replace("record.json", json.dumps({**record, "earlier_commits": earlier}, indent=2))
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What `describe` wrote about the run, empty for a new one."""
+        return read_json(self.path / "record.json") or {}
+
+    @property
+    def position(self) -> dict[str, Any]:
+        """The last status written, with all that was said beside it; empty for a new run."""
+        return read_json(self.path / "status.json") or {}
 
     @property
     def status(self) -> str:
         """The last status written, or "new"."""
-        found = read_json(self.path / "status.json")
-        return str(found["status"]) if found and "status" in found else "new"
+        return str(self.position.get("status", "new"))
 
     def write_status(
         self, status: str, position: Mapping[str, Any], error: str | None = None
     ) -> None:
-        """Say where the run is: running, finished, diverged, failed (with the error), ..."""
-        content = {"status": status, **position, "time": time.time(), "error": error}
-        write_atomically(self.path / "status.json", json.dumps(content, indent=2).encode())
+        """Say where the run is: running, finished, diverged, failed (with the error), ...
+
+        Raises LeaseLost where another process has taken the run over.
+        """
+        owner = self.lease.owner
+        content = {
+            "status": status,
+            **position,
+            "time": time.time(),
+            "error": error,
+            "host": owner.host,
+            "job": owner.job or f"pid {owner.pid}",
+            "log": os.environ.get(LOG_VARIABLE),
+        }
+        self._replace("status.json", json.dumps(_without_nan(content), indent=2))
 
     def append(self, journal: str, entry: Mapping[str, Any]) -> None:
-        """Add a line to metrics.jsonl or evaluations.jsonl, null for what is not finite."""
-        line = json.dumps(_without_nan(entry), allow_nan=False)
-        with (self.path / journal).open("a") as file:
-            file.write(line + "\n")
+        """Add a line to metrics.jsonl or evaluations.jsonl, null for what is not finite.
+
+        `rewind` comes first.
+        """
+        line = json.dumps(_without_nan(entry), allow_nan=False) + "\n"
+        self._journals[journal].write(line.encode())
 
     def rewind(self, step: int) -> None:
-        """Drop what was logged after a step, and final evaluations, before going on from there."""
+        """Drop what comes after a step, its evaluations included, before going on from there."""
+        self._close_journals()
         for journal in _JOURNALS:
             path = self.path / journal
-            if not path.exists():
-                continue
             kept = []
-            for line in path.read_text().splitlines():
+            for line in path.read_text().splitlines() if path.exists() else ():
                 try:
                     entry = json.loads(line)
                 except ValueError:  # a line cut short by a kill; nothing after it was kept either
                     break
-                if entry["step"] <= step and not entry.get("final", False):
+                if entry["step"] < step or (entry["step"] == step and "metrics" in entry):
                     kept.append(line + "\n")
-            write_atomically(path, "".join(kept).encode())
+            self._replace(journal, "".join(kept))
+            # Whoever takes the run over replaces the file, and what this process still writes goes
+            # to the one it opened here. Unbuffered: a line is written whole.
+            self._journals[journal] = path.open("ab", buffering=0)
+        self.lease.check()

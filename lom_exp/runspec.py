@@ -78,6 +78,20 @@ class ExecutionConfig:
         return device.type == "cuda" if self.vectorize == "auto" else self.vectorize == "true"
 
 
+@dataclass(frozen=True)
+class LaunchConfig:
+    """How the runs of a sweep are handed out."""
+
+    pack_size: int | None  # runs that train together at most; None is for the launcher to choose
+    retries: int  # of a job that was lost: killed, out of memory, its node gone
+    wait: bool  # until all runs have ended
+
+    def __post_init__(self) -> None:
+        if self.pack_size is not None:
+            validation.positive(self, "pack_size")
+        validation.non_negative(self, "retries")
+
+
 class Sweep(NamedTuple):
     """Runs that were asked for together."""
 

@@ -1,11 +1,13 @@
 """The training of one pack from its last common checkpoint to its runs' ends."""
 
+import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -17,10 +19,13 @@ from lom_exp.datasets import Dataset
 from lom_exp.envs import Environments
 from lom_exp.errors import SimulationError
 from lom_exp.evaluation import episode_seeds, evaluate, score
+from lom_exp.leases import LeaseLost
 from lom_exp.progress import PackProgress
 from lom_exp.runs import RunFolder
 from lom_exp.runspec import ExecutionConfig, RunSpec
 from lom_exp.trainer import Trainer
+
+log = logging.getLogger(__name__)
 
 
 class Interrupted(Exception):
@@ -34,7 +39,9 @@ class Run:
     spec: RunSpec
     folder: RunFolder
     id: str
+    data: str  # fingerprint
     error: str | None = None
+    elsewhere: bool = False  # another process writes it
 
 
 def _next_multiple(number: int, period: int) -> int:
@@ -61,6 +68,8 @@ class PackTraining:
         self.device, self.should_stop = device, should_stop
         self.spec = runs[0].spec
         self.alive = [True] * len(runs)
+        self.scores = [run.folder.position.get("score") for run in runs]  # of the last evaluation
+        self.rate: float | None = None  # updates per second, of each run
         self.last_checkpoint = time.monotonic()
         self.environments = cache(partial(envs.make, self.spec.env.environment))
         self._check_dimensions(self.environments(1))
@@ -93,20 +102,20 @@ class PackTraining:
             template = self.trainer.template
             folders = [run.folder.checkpoints for run in self.runs]
             self.trainer.restore([checkpoints.load(path, step, template) for path in folders])
-        for run in self.runs:
-            run.folder.rewind(step)
+        for i, run in self._living():
+            with self._unless_taken_over(i, run):
+                run.folder.rewind(step)
         of_m = "" if self.spec.M is None else f" M{self.spec.M}"
         title = f"{self.spec.label} {self.spec.env.name}{of_m} x{len(self.runs)}"
-        total, before = sum(self.spec.updates.values()), 0
-        with PackProgress(title, total) as self.progress:
+        self.total, before = sum(self.spec.updates.values()), 0
+        with PackProgress(title, self.total) as self.progress:
             for phase, length in self.spec.updates.items():
-                if step < before + length:
+                # At the very end the last evaluation may still be missing.
+                if step < before + length or phase == self.last_phase:
                     self._train(phase, before, max(step - before, 0))
                 before += length
             if any(self.alive):
-                position = self._position(
-                    self.last_phase, self.spec.updates[self.last_phase], total
-                )
+                position = self._position(self.last_phase, length, self.total)
                 self._evaluate(position, self.spec.evaluation.final_episodes, final=True)
                 self._write_status("finished", position)
 
@@ -118,8 +127,14 @@ class PackTraining:
     def _train(self, phase: str, before: int, update: int) -> None:
         """Do a phase's updates from `update` on; `before` updates were done in earlier phases."""
         length, evaluation = self.spec.updates[phase], self.spec.evaluation
-        while update < length and any(self.alive):
-            self._write_status("running", self._position(phase, update, before + update))
+        while any(self.alive):
+            position = self._position(phase, update, before + update)
+            # First, as a run that goes on may have been stopped while it was evaluated.
+            if phase == self.last_phase and update > 0 and update % evaluation.every == 0:
+                self._evaluate(position, evaluation.episodes, final=False)
+            if update == length:
+                return
+            self._write_status("running", position)
             goal = min(length, _next_multiple(update, self.execution.log_every))
             if phase == self.last_phase:
                 goal = min(goal, _next_multiple(update, evaluation.every))
@@ -127,16 +142,19 @@ class PackTraining:
             update = self.trainer.advance(phase, update, goal, self.should_stop)
             position = self._position(phase, update, before + update)
             if update == goal:
-                rate = (update - first) / (time.perf_counter() - started)
-                self._log(position, rate)
-                if phase == self.last_phase and update % evaluation.every == 0:
-                    self._evaluate(position, evaluation.episodes, final=False)
-            due = time.monotonic() - self.last_checkpoint >= self.execution.checkpoint_every
-            if due or update == length or self.should_stop():
-                self._checkpoint(position)
+                self.rate = (update - first) / (time.perf_counter() - started)
+                self._log(position, self.rate)
             if self.should_stop():
-                self._write_status("interrupted", position)
-                raise Interrupted
+                self._stop(position)
+            due = time.monotonic() - self.last_checkpoint >= self.execution.checkpoint_every
+            if due or update == length:
+                self._checkpoint(position)
+
+    def _stop(self, position: dict[str, Any]) -> NoReturn:
+        """Leave checkpoints of this moment, and training."""
+        self._checkpoint(position)
+        self._write_status("interrupted", position)
+        raise Interrupted
 
     @staticmethod
     def _position(phase: str, update: int, step: int) -> dict[str, Any]:
@@ -145,9 +163,25 @@ class PackTraining:
     def _living(self) -> list[tuple[int, Run]]:
         return [(i, run) for i, run in enumerate(self.runs) if self.alive[i]]
 
+    @contextmanager
+    def _unless_taken_over(self, i: int, run: Run) -> Iterator[None]:
+        """For what writes a run's files: where another process has them now, it is given up."""
+        try:
+            yield
+        except LeaseLost as error:
+            self.alive[i], run.elsewhere, run.error = False, True, str(error)
+            log.warning("%s", error)
+
     def _write_status(self, status: str, position: dict[str, Any]) -> None:
-        for _, run in self._living():
-            run.folder.write_status(status, position)
+        for i, run in self._living():
+            self._write_status_of(i, run, status, position)
+
+    def _write_status_of(
+        self, i: int, run: Run, status: str, position: dict[str, Any], error: str | None = None
+    ) -> None:
+        measured = {"score": self.scores[i], "updates_per_second": self.rate}
+        with self._unless_taken_over(i, run):
+            run.folder.write_status(status, position | {"total": self.total} | measured, error)
 
     def _log(self, position: dict[str, Any], rate: float) -> None:
         """Journal the metrics since the last time; a run they show to be lost is given up."""
@@ -164,23 +198,28 @@ class PackTraining:
                     f"{', '.join(bad) or 'a parameter'} is not finite. The last good checkpoint is "
                     "kept; a lower learning rate or a higher algo.min_log_std may help"
                 )
-                run.folder.write_status("diverged", position, run.error)
+                self._write_status_of(i, run, "diverged", position, run.error)
         self.progress.update(position["phase"], position["step"], rate)
 
     def _checkpoint(self, position: dict[str, Any]) -> None:
         snapshots, finite = self.trainer.snapshots(), self.trainer.finite()
         for i, run in self._living():
-            if finite[i]:  # one that is not, between two logs, must not push out the last good one
-                checkpoints.save(run.folder.checkpoints, run.id, position["step"], snapshots[i])
+            if not finite[i]:  # between two logs: it must not push out the last good checkpoint
+                continue
+            with self._unless_taken_over(i, run):
+                folder, step = run.folder.checkpoints, position["step"]
+                checkpoints.save(folder, run.id, step, snapshots[i], run.folder.lease.check)
         self.last_checkpoint = time.monotonic()
 
     def _evaluate(self, position: dict[str, Any], episodes: int, *, final: bool) -> None:
-        """Play episodes with every living run and journal each return."""
+        """Play episodes with every living run and journal each return, unless asked to stop."""
         living, step = self._living(), position["step"]
         rows = [i for i, _ in living]
         environments = self.environments(len(living) * episodes)
 
         def policy(observations: NDArray[np.float64], time_step: int) -> NDArray[np.float32]:
+            if self.should_stop():
+                self._stop(position)
             scaled = self.data.normalizer(
                 torch.as_tensor(observations, dtype=torch.get_default_dtype(), device=self.device)
             )
@@ -194,7 +233,8 @@ class PackTraining:
         played = evaluate(policy, environments, np.array(seeds))
         env = self.spec.env
         scores = score(played.returns, env.random_return, env.expert_return)
-        for row, (_, run) in enumerate(living):
+        for row, (i, run) in enumerate(living):
+            self.scores[i] = float(scores[row].mean())
             entry = {
                 **position,
                 "time": time.time(),

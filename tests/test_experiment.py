@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 import zipfile
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -23,9 +24,11 @@ from lom_exp import experiment
 from lom_exp.algorithms import lom
 from lom_exp.datasets import EnvConfig, Preprocessing
 from lom_exp.errors import ConfigError, DataError
-from lom_exp.runs import RunFolder, RunFolderError
+from lom_exp.leases import LeaseHeld, LeaseLost
+from lom_exp.runs import RunFolder
 from lom_exp.runspec import EvaluationConfig, ExecutionConfig, RunSpec, Sweep, TrackingConfig
-from lom_exp.training import Interrupted
+from lom_exp.sweeps import SweepError
+from lom_exp.training import Interrupted, PackTraining
 
 ROOT = Path(__file__).parent.parent
 OBSERVATION_DIM, ACTION_DIM = 11, 3  # Hopper's
@@ -85,7 +88,7 @@ def execute(tmp_path: Path, **changes: Any) -> ExecutionConfig:
 
 
 def run(
-    specs: list[RunSpec], execution: ExecutionConfig, *, is_part: bool = False
+    specs: list[RunSpec], execution: ExecutionConfig, *, is_part: bool = True
 ) -> list[experiment.Result]:
     sweep = Sweep("sweep", ["python", "launch.py"], [], is_part)
     return experiment.run(specs, execution, sweep)
@@ -207,12 +210,18 @@ def test_a_sweep_lists_its_runs_also_when_its_jobs_run_apart(data: Path, tmp_pat
         return names
 
     first, second = (
-        run([make_spec(data, seed)], execute(tmp_path), is_part=True)[0].folder.name
-        for seed in (0, 1)
+        run([make_spec(data, seed)], execute(tmp_path))[0].folder.name for seed in (0, 1)
     )
     assert listed() == [first, second]
-    run([make_spec(data, 1)], execute(tmp_path))  # the same name, asked for anew and whole
-    assert listed() == [second]
+
+
+def test_a_sweep_may_grow_but_not_become_another_one(data: Path, tmp_path: Path) -> None:
+    first, second, third = (make_spec(data, seed) for seed in range(3))
+    run([first], execute(tmp_path), is_part=False)
+    run([first, second], execute(tmp_path), is_part=False)
+    with pytest.raises(SweepError, match=r"belongs to another sweep.*sweep_name="):
+        run([second, third], execute(tmp_path), is_part=False)
+    assert len(list((tmp_path / "results/runs").iterdir())) == 2
 
 
 PROGRAM = """
@@ -483,7 +492,7 @@ def test_a_missing_file_is_refused_before_anything_is_written(tmp_path: Path) ->
 
 def test_a_results_folder_that_cannot_be_made_is_refused(data: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(ConfigError, match=r"cannot write results to .*file.*; give a folder"):
+    with pytest.raises(SweepError, match=r"cannot write results to .*file.*; give a folder"):
         run([make_spec(data)], execute(tmp_path, results=str(tmp_path / "file")))
 
 
@@ -521,11 +530,11 @@ def test_a_run_in_the_hands_of_another_process_is_left_alone_and_stops_no_other(
     [result] = run([make_spec(data)], execute(tmp_path))
     (result.folder / "status.json").unlink()
     with RunFolder(result.folder):
-        with pytest.raises(RunFolderError, match="being trained by another process"):
+        with pytest.raises(LeaseHeld, match="is in use by pid"):
             RunFolder(result.folder).__enter__()
         refused, other = run([make_spec(data), make_spec(data, seed=1)], execute(tmp_path))
     assert refused.error is not None
-    assert "being trained by another process" in refused.error
+    assert "is in use by pid" in refused.error
     assert not (result.folder / "status.json").exists()
     assert other.status == "finished"
 
@@ -551,3 +560,206 @@ def test_checkpoints_hold_plain_tensors_that_need_no_class_of_ours(
     assert set(content) == {"run", "step", "state", "sums", "num_summed"}
     assert asdict(make_spec(data).config)["num_components"] == 4
     assert content["run"] == result.folder.name[-8:]
+
+
+class Culprits:
+    """Makes training raise whenever certain seeds, or too many runs, are in a pack."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, stops: Callable[[list[int]], None]) -> None:
+        self.packs: list[list[int]] = []
+        real = PackTraining._log
+
+        def log(training: PackTraining, position: dict[str, Any], rate: float) -> None:
+            seeds = [run.spec.seed for run in training.runs]
+            if not self.packs or self.packs[-1] != seeds:
+                self.packs.append(seeds)
+            if position["step"] >= 10:
+                stops(seeds)
+            real(training, position, rate)
+
+        monkeypatch.setattr(PackTraining, "_log", log)
+
+
+def test_a_run_that_raises_fails_alone_and_its_pack_goes_on_to_the_same_end(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    specs = [make_spec(data, seed) for seed in range(5)]
+    undisturbed = run(specs, execute(tmp_path, results=str(tmp_path / "undisturbed")))
+
+    def stop(seeds: list[int]) -> None:
+        if 3 in seeds:
+            raise ZeroDivisionError("planted")
+
+    culprits = Culprits(monkeypatch, stop)
+    results = run(specs, execute(tmp_path))
+    assert [r.status for r in results] == ["finished"] * 3 + ["failed", "finished"]
+    assert culprits.packs == [[0, 1, 2, 3, 4], [0, 1], [2, 3, 4], [2], [3, 4], [3], [4]]
+    error = json.loads((results[3].folder / "status.json").read_text())["error"]
+    assert error.startswith("Traceback")
+    assert error.rstrip().endswith("ZeroDivisionError: planted")
+    for seed in (0, 1, 2, 4):
+        assert_same(results[seed].folder, undisturbed[seed].folder)
+    monkeypatch.undo()
+    again = run(specs, execute(tmp_path))
+    assert again[3].status == "finished"
+    assert_same(again[3].folder, undisturbed[3].folder)
+
+
+def test_a_pack_too_large_for_the_memory_is_split_until_it_fits(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    specs = [make_spec(data, seed) for seed in range(5)]
+    undisturbed = run(specs, execute(tmp_path, results=str(tmp_path / "undisturbed")))
+
+    def stop(seeds: list[int]) -> None:
+        if len(seeds) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+    culprits = Culprits(monkeypatch, stop)
+    results = run(specs, execute(tmp_path))
+    assert [len(pack) for pack in culprits.packs] == [5, 2, 3, 1, 2]
+    for result, other in zip(results, undisturbed, strict=True):
+        assert result.status == "finished"
+        assert_same(result.folder, other.folder)
+
+
+def test_a_run_too_large_for_the_memory_alone_fails_and_says_so(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(seeds: list[int]) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+    Culprits(monkeypatch, stop)
+    [result] = run([make_spec(data)], execute(tmp_path))
+    assert result.status == "failed"
+    assert result.error == "CUDA out of memory. Tried to allocate 20.00 GiB."
+
+
+def test_a_broken_gpu_fails_no_run_but_the_process(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(seeds: list[int]) -> None:
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+    Culprits(monkeypatch, stop)
+    with pytest.raises(torch.AcceleratorError):
+        run([make_spec(data, seed) for seed in range(2)], execute(tmp_path))
+    for folder in (tmp_path / "results/runs").iterdir():
+        assert json.loads((folder / "status.json").read_text())["status"] == "running"
+
+
+def test_the_memory_of_a_pack_that_failed_is_free_before_its_halves_begin(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alive: list[int] = []
+    trainings: list[weakref.ref[PackTraining]] = []
+    real = PackTraining.__init__
+
+    def init(training: PackTraining, *arguments: Any) -> None:
+        alive.append(sum(reference() is not None for reference in trainings))
+        trainings.append(weakref.ref(training))
+        real(training, *arguments)
+
+    monkeypatch.setattr(PackTraining, "__init__", init)
+
+    def stop(seeds: list[int]) -> None:
+        if len(seeds) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    Culprits(monkeypatch, stop)
+    run([make_spec(data, seed) for seed in range(2)], execute(tmp_path))
+    assert alive == [0, 0, 0]
+
+
+def test_a_stop_in_the_midst_of_an_evaluation_is_heeded_and_the_evaluation_made_again(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    specs = [make_spec(data, seed) for seed in range(2)]
+    undisturbed = run(specs, execute(tmp_path, results=str(tmp_path / "undisturbed")))
+
+    class StopInEvaluation(experiment.StopSignal):
+        """Set in the midst of the evaluation of this number, in this process."""
+
+        number = 0
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.evaluations = 0
+
+        def __call__(self) -> bool:
+            frame = sys._getframe(1)
+            if frame.f_code.co_name == "policy" and frame.f_locals["time_step"] == 3:
+                self._set |= self.evaluations == self.number
+                self.evaluations += 1
+            return self._set
+
+    monkeypatch.setattr(experiment, "StopSignal", StopInEvaluation)
+    # At 4 updates; at 8, after those of 4 were made again; the final one, after those of 8 and 12.
+    for number, step in ((0, 10), (1, 14), (2, 18)):
+        monkeypatch.setattr(StopInEvaluation, "number", number)
+        with pytest.raises(Interrupted):
+            run(specs, execute(tmp_path, checkpoint_every=1e9))
+        for folder in (tmp_path / "results/runs").iterdir():
+            status = json.loads((folder / "status.json").read_text())
+            assert (status["status"], status["step"]) == ("interrupted", step)
+    monkeypatch.undo()
+    for result, other in zip(run(specs, execute(tmp_path)), undisturbed, strict=True):
+        assert result.status == "finished"
+        assert_same(result.folder, other.folder)
+
+
+def test_data_that_changed_since_a_pack_was_made_are_not_trained_on(
+    data: Path, tmp_path: Path
+) -> None:
+    runs = experiment.prepare([make_spec(data)], tmp_path / "results")
+    with h5py.File(data, "r+") as file:
+        file["rewards"][0] += 1
+    [result] = experiment.train(runs, execute(tmp_path), lambda: False)
+    assert result.status == "failed"
+    assert result.error is not None
+    assert "are not those of" in result.error
+
+
+def test_a_run_that_another_process_takes_over_is_given_up_and_not_written_to(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    specs = [make_spec(data, seed) for seed in range(2)]
+    undisturbed = run(specs, execute(tmp_path, results=str(tmp_path / "undisturbed")))
+    before: dict[str, bytes] = {}
+
+    def stop(seeds: list[int]) -> None:
+        [folder] = (tmp_path / "results/runs").glob("*seed1*")
+        if not before:  # as a newcomer with a higher generation would, of whatever right
+            newest = max((folder / ".lease").glob("*.json"))
+            (folder / ".lease" / f"{int(newest.stem) + 1:06d}.json").write_bytes(
+                newest.read_bytes()
+            )
+            before.update({p.name: p.read_bytes() for p in folder.glob("*.json*")})
+
+    Culprits(monkeypatch, stop)
+    kept, taken = run(specs, execute(tmp_path))
+    assert_same(kept.folder, undisturbed[0].folder)
+    assert taken.error is not None
+    assert "taken over" in taken.error
+    for name, content in before.items():
+        if name != "metrics.jsonl":  # the newcomer has not replaced it yet, as its first act
+            assert (taken.folder / name).read_bytes() == content
+
+
+def test_a_process_that_was_taken_for_dead_writes_to_no_journal_of_its_successor(
+    tmp_path: Path,
+) -> None:
+    first = RunFolder(tmp_path / "run")
+    with first:
+        first.rewind(0)
+        first.append("metrics.jsonl", {"step": 1, "metrics": {}})
+        second = RunFolder(tmp_path / "run")
+        first.lease.release()  # as if it were found to be over
+        with second:
+            second.rewind(1)
+            first.append("metrics.jsonl", {"step": 2, "metrics": {}})
+            second.append("metrics.jsonl", {"step": 3, "metrics": {}})
+            with pytest.raises(LeaseLost):
+                first.write_status("finished", {})
+        steps = [line["step"] for line in journal(tmp_path / "run", "metrics.jsonl")]
+    assert steps == [1, 3]

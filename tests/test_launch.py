@@ -12,8 +12,10 @@ import yaml
 from lom_exp import experiment
 from lom_exp.experiment import Result
 from lom_exp.launcher import command_line as launcher
+from lom_exp.launcher import control
+from lom_exp.launcher.status import Row, Survey
 from lom_exp.overrides import CONF, options
-from lom_exp.training import Interrupted
+from lom_exp.sweeps import SweepFolder
 
 LAUNCH = Path(launcher.__file__).parents[2] / "launch.py"
 
@@ -22,24 +24,28 @@ LAUNCH = Path(launcher.__file__).parents[2] / "launch.py"
 def launch(monkeypatch, tmp_path):
     """Run a command line up to the training, which is replaced; returns its calls and exit code."""
     calls = []
-    statuses = iter([])
+    states = iter([])
+
+    def carry_out(specs, settings, sweep):
+        calls.append((specs, settings.execution, sweep))
+        rows = [Row(f"run{i}", next(states, "finished")) for i in range(len(specs))]
+        return Survey(SweepFolder(tmp_path / "results" / "sweeps" / sweep.name), rows, 0.0)
 
     def run(specs, execution, sweep):
         calls.append((specs, execution, sweep))
-        return [
-            Result(Path(f"run{i}"), next(statuses, "finished"), "why") for i in range(len(specs))
-        ]
+        return [Result(Path("run"), next(states, "finished"), "why")]
 
-    def command(*arguments, statuses_of_runs=()):
-        nonlocal statuses
-        statuses = iter(statuses_of_runs)
+    def command(*arguments, states_of_runs=()):
+        nonlocal states
+        states = iter(states_of_runs)
         monkeypatch.setattr(sys, "argv", ["launch.py", *arguments])
         try:
             return launcher.main(), calls
         except SystemExit as exit:  # of --help and --cfg
             return exit.code, calls
 
-    monkeypatch.setattr(experiment, "run", run)
+    monkeypatch.setattr(control, "carry_out", carry_out)
+    monkeypatch.setattr(experiment, "run", run)  # of Hydra's other launchers
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # main sets it: restored afterwards
     root = logging.getLogger()
@@ -149,6 +155,7 @@ def test_table1_is_the_grid_of_the_paper(launch):
 
 def test_a_dry_run_counts_runs_packs_and_updates_and_leaves_no_trace(launch, capsys, tmp_path):
     typed = ["algo=lom,bc", "env=hopper-medium,hopper-expert", "M=tuned", "updates.policy=1000"]
+    typed.append("pack_size=32")  # without one, it follows this machine's cores
     code, calls = launch("-m", *typed, "seed=0,1,2", "algo.tau=0.1,0.2", "--dry-run")
     assert (code, calls) == (1, [])  # bc has no tau
     assert capsys.readouterr().err.startswith("error: algo.tau: there is no such key")
@@ -158,7 +165,7 @@ def test_a_dry_run_counts_runs_packs_and_updates_and_leaves_no_trace(launch, cap
     assert list(tmp_path.iterdir()) == []
     text = capsys.readouterr().out
     rows = [line.split() for line in text.splitlines()]
-    assert "12 runs in 4 packs, 1,212,000 updates." in text
+    assert "12 runs in 4 packs, 4 jobs, 1,212,000 updates." in " ".join(text.split())
     assert [row for row in rows if row[:1] == ["hopper-medium"]] == [
         ["hopper-medium", "3", "3", "6"]
     ]
@@ -176,7 +183,7 @@ def test_a_dry_run_needs_no_dataset_and_no_multirun_flag(launch, capsys):
 
 
 def test_packs_of_a_dry_run_are_those_that_would_train_together(launch, capsys):
-    launch("M=2,5", "algo.tau=0.1,0.2", "seed=0,1", "--dry-run")
+    launch("M=2,5", "algo.tau=0.1,0.2", "seed=0,1", "pack_size=32", "--dry-run")
     assert "8 runs in 2 packs" in capsys.readouterr().out  # M shapes networks, tau does not
 
 
@@ -235,25 +242,24 @@ def test_a_sweep_can_be_named(launch):
     assert sweep.name == "mine"
 
 
-def test_runs_that_did_not_finish_are_named(launch, capsys):
-    statuses = ["finished", "failed", "diverged"]
-    code, _ = launch("-m", "seed=0,1,2", statuses_of_runs=statuses)
+def test_a_command_whose_runs_did_not_all_finish_fails(launch, capsys):
+    code, _ = launch("-m", "seed=0,1,2", states_of_runs=["finished", "failed", "diverged"])
     assert code == 1
-    assert capsys.readouterr().err == "error: 1 of 3 runs did not finish:\n  run1: why\n"
+    assert capsys.readouterr().err == "error: 1 of 3 runs did not finish (see above)\n"
 
 
 def test_an_interrupted_command_says_how_to_go_on(launch, monkeypatch, capsys):
     def interrupted(*arguments):
-        raise Interrupted
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr(experiment, "run", interrupted)
+    monkeypatch.setattr(control, "carry_out", interrupted)
     code, _ = launch()
     assert code == 130
     assert "the same command" in capsys.readouterr().err
 
 
 def test_a_bug_is_not_passed_off_as_a_users_mistake(launch, monkeypatch):
-    monkeypatch.setattr(experiment, "run", lambda *arguments: 1 / 0)
+    monkeypatch.setattr(control, "carry_out", lambda *arguments: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         launch()
 

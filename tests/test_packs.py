@@ -37,3 +37,13 @@ def test_every_run_goes_on_once_from_a_checkpoint_it_has(steps: list[list[int]])
     assert sorted(run for _, runs in meetings for run in runs) == list(range(len(steps)))
     for step, runs in meetings:
         assert all(step in steps[run] or (step == 0 and not steps[run]) for run in runs)
+
+
+@given(st.lists(st.integers(), max_size=40), st.integers(1, 12))
+def test_a_split_keeps_all_in_order_in_the_fewest_even_parts(items: list[int], size: int) -> None:
+    parts = packs.split(items, size)
+    assert [item for part in parts for item in part] == items
+    assert len(parts) == -(-len(items) // size)
+    lengths = {len(part) for part in parts}
+    assert all(1 <= length <= size for length in lengths)
+    assert not lengths or max(lengths) - min(lengths) <= 1

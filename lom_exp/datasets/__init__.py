@@ -32,6 +32,7 @@ __all__ = [
     "Preprocessing",
     "fingerprint",
     "identify",
+    "identify_if_present",
     "load",
     "locate",
 ]
@@ -81,6 +82,14 @@ def identify(env: EnvConfig) -> str:
     return fingerprint(locate(env))
 
 
+def identify_if_present(env: EnvConfig) -> str | None:
+    """As `identify`, but None for a file that would first have to be downloaded or generated."""
+    if env.source == "d4rl_package":
+        return identify(env)
+    path = _find(env)
+    return fingerprint(path) if path else None
+
+
 def locate(env: EnvConfig) -> Path:
     """The dataset's HDF5 file, downloaded or generated if need be; raises DataError.
 
@@ -88,45 +97,57 @@ def locate(env: EnvConfig) -> Path:
     What is downloaded or generated goes to $LOM_DATA_DIR if that may be written, else to
     ~/.d4rl/datasets (downloads) or the cache folder (generated data).
     """
+    found = _find(env)
+    if found is not None:
+        return found
+    name, folder = _place(env)
+    target = writable_folder(folder) / name
+    if env.source == "fetch_reach":
+        _generate(env, target)
+    else:
+        download(env.url, target, env.bytes, env.sha256)
+    return target
+
+
+def _find(env: EnvConfig) -> Path | None:
+    """The dataset's file; None where it has yet to be had. Raises DataError where it cannot be."""
     if env.path is not None:
         path = Path(env.path).expanduser().absolute()
         if not path.is_file():
             raise DataError(f"env.path={env.path} is not a file; correct it or leave it out")
         return path
-    if env.source == "fetch_reach":
-        return _generated(env)
-    if not env.file:
+    name, default = _place(env)
+    if not name:
         raise DataError(f"env={env.name} names no file; give one as env.path=/folder/file.hdf5")
-    folders = [folder for folder in (user_folder(), d4rl_folder()) if folder is not None]
+    folders = [folder for folder in (user_folder(), default) if folder is not None]
     for folder in folders:
-        if (folder / env.file).is_file():
-            return folder / env.file
-    if not env.url:
+        if (folder / name).is_file():
+            return folder / name
+    if env.source != "fetch_reach" and not env.url:
         raise DataError(
-            f"{env.file} is in none of {', '.join(map(str, folders))} and env.url is empty; "
+            f"{name} is in none of {', '.join(map(str, folders))} and env.url is empty; "
             "copy it there, or give it as env.path=/folder/file.hdf5"
         )
-    target = writable_folder(d4rl_folder()) / env.file
-    download(env.url, target, env.bytes, env.sha256)
-    return target
+    return None
 
 
-def _generated(env: EnvConfig) -> Path:
-    """A generated dataset, made once for all runs with these parameters of the generator."""
-    parameters = [
-        _GENERATOR_VERSION,
-        env.environment,
-        env.num_trajectories,
-        env.generator_seed,
-        env.expert_noise,
-    ]
-    digest = hashlib.sha256(json.dumps(parameters).encode()).hexdigest()[:12]
-    name = f"{env.source}-{digest}.hdf5"
-    default = cache_folder() / "datasets"
-    for folder in (user_folder(), default):
-        if folder is not None and (folder / name).is_file():
-            return folder / name
-    target = writable_folder(default) / name
+def _place(env: EnvConfig) -> tuple[str, Path]:
+    """A dataset's file name, and the folder it is kept in where $LOM_DATA_DIR does not say."""
+    if env.source == "fetch_reach":
+        parameters = [
+            _GENERATOR_VERSION,
+            env.environment,
+            env.num_trajectories,
+            env.generator_seed,
+            env.expert_noise,
+        ]
+        digest = hashlib.sha256(json.dumps(parameters).encode()).hexdigest()[:12]
+        return f"{env.source}-{digest}.hdf5", cache_folder() / "datasets"
+    return env.file, d4rl_folder()
+
+
+def _generate(env: EnvConfig, target: Path) -> None:
+    """Make a dataset, once for all runs with these parameters of the generator."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{target}.lock"):
@@ -141,7 +162,6 @@ def _generated(env: EnvConfig) -> Path:
             f"{target}: cannot be written ({error}); free the disk or give another folder "
             "as LOM_DATA_DIR"
         ) from error
-    return target
 
 
 def _provenance(env: EnvConfig, sha256: str | None, attributes: dict[str, str]) -> str:

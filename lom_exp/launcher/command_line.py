@@ -10,6 +10,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +26,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from lom_exp.overrides import CONF, options, quote_numbers
 
 if TYPE_CHECKING:
-    from lom_exp.experiment import Result
-    from lom_exp.runspec import ExecutionConfig, RunSpec, Sweep
+    from lom_exp.launcher.control import Settings
+    from lom_exp.runspec import ExecutionConfig, LaunchConfig, RunSpec, Sweep
 
 MAX_NAME_LENGTH = 100
 MAX_PART_LENGTH = 40
@@ -42,6 +43,7 @@ def main() -> int:
     # Plugins.register would name the classes by their module, and Hydra makes none from outside
     # the package hydra_plugins.
     plugins["hydra_plugins.lom_exp.LocalLauncher"] = LocalLauncher
+    plugins["hydra_plugins.lom_exp.SlurmLauncher"] = SlurmLauncher
     plugins["hydra_plugins.lom_exp.GridSweeper"] = GridSweeper
     try:
         if {"-h", "--help"} & set(sys.argv[1:]):
@@ -115,33 +117,23 @@ def run_one(config: DictConfig) -> None:
     spec = configuration.run_spec(config, GlobalHydra.instance().config_loader())
     command = ["python", "launch.py", *overrides]
     sweep = Sweep(config.sweep_name, command, overrides, is_part=True)
-    require_finished(train([spec], configuration.execution_config([spec]), sweep))
+    execution, _ = configuration.execution_config([spec])
+    train(spec, execution, sweep)
 
 
-def train(
-    specs: "Sequence[RunSpec]", execution: "ExecutionConfig", sweep: "Sweep"
-) -> "list[Result]":
-    """experiment.run, where being interrupted is a KeyboardInterrupt."""
+def train(spec: "RunSpec", execution: "ExecutionConfig", sweep: "Sweep") -> None:
+    """Train one run in this process; raises an error where it did not come to an end."""
     from lom_exp import experiment
+    from lom_exp.errors import LomExpError
+    from lom_exp.runs import FINAL
     from lom_exp.training import Interrupted
 
     try:
-        return experiment.run(specs, execution, sweep)
+        [result] = experiment.run([spec], execution, sweep)
     except Interrupted:
         raise KeyboardInterrupt from None
-
-
-def require_finished(results: "Sequence[Result]") -> None:
-    """Raise an error that names the runs without a result, if there are any."""
-    from lom_exp.errors import LomExpError
-    from lom_exp.runs import FINAL
-
-    failures = [result for result in results if result.status not in FINAL]
-    if failures:
-        raise LomExpError(
-            f"{len(failures)} of {len(results)} runs did not finish:\n"
-            + "\n".join(f"  {result.folder}: {result.error}" for result in failures)
-        )
+    if result.status not in FINAL:
+        raise LomExpError(f"{result.folder.name} did not finish: {result.error}")
 
 
 def report(execution: "ExecutionConfig", sweep_name: str) -> None:
@@ -155,32 +147,77 @@ def report(execution: "ExecutionConfig", sweep_name: str) -> None:
         tracking.log_sweep_artifacts(results, sweep_name, uri, execution.tracking.experiment)
 
 
-class LocalLauncher(Launcher):
-    """Composes all jobs of a sweep first, so that one mistake stops all; then trains them."""
+class PackLauncher(Launcher):
+    """Composes all jobs of a sweep first, so that one mistake stops all; then has them trained."""
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
         self.hydra_context, self.config = hydra_context, config
 
+    def settings(self, execution: "ExecutionConfig", launch: "LaunchConfig") -> "Settings":
+        """How the sweep is carried out; raises ConfigError."""
+        raise NotImplementedError
+
+    def compose(self, jobs: Sequence[Sequence[str]]) -> "tuple[list[RunSpec], Settings]":
+        """The runs of all jobs and how they are carried out; raises ConfigError."""
+        from lom_exp import configuration
+
+        loader = self.hydra_context.config_loader
+        specs = configuration.run_specs(jobs, self.config, loader)
+        return specs, self.settings(*configuration.execution_config(specs))
+
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         """Returns a completed job for each; raises if a run did not finish."""
-        from lom_exp import configuration
+        from lom_exp.errors import LomExpError
+        from lom_exp.launcher import control
+        from lom_exp.runs import FINAL
         from lom_exp.runspec import Sweep
 
-        loader = self.hydra_context.config_loader
-        specs = configuration.run_specs(job_overrides, self.config, loader)
-        execution = configuration.execution_config(specs)
+        specs, settings = self.compose(job_overrides)
         setup_globals()
         configure_log(self.config.hydra.job_logging, self.config.hydra.verbose)
         command = ["python", *sys.orig_argv[1:]]
         overrides = list(self.config.hydra.overrides.task)
-        results = train(specs, execution, Sweep(self.config.sweep_name, command, overrides))
-        report(execution, self.config.sweep_name)
-        require_finished(results)
+        name = self.config.sweep_name
+        survey = control.carry_out(specs, settings, Sweep(name, command, overrides))
+        if settings.launch.wait:
+            report(settings.execution, name)
+            left = len(survey.rows) - survey.count(*FINAL)
+            if left:
+                raise LomExpError(f"{left} of {len(survey.rows)} runs did not finish (see above)")
         return [JobReturn(overrides=job, status=JobStatus.COMPLETED) for job in job_overrides]
+
+
+class LocalLauncher(PackLauncher):
+    """Trains in worker processes on this machine."""
+
+    def __init__(self, workers: int | None) -> None:
+        self.workers = workers
+
+    def settings(self, execution: "ExecutionConfig", launch: "LaunchConfig") -> "Settings":
+        """How the sweep is carried out; raises ConfigError."""
+        from lom_exp.experiment import resolve_device
+        from lom_exp.launcher.control import Settings
+
+        resolve_device(execution.device)
+        return Settings(execution, launch, cluster=None, workers=self.workers)
+
+
+class SlurmLauncher(PackLauncher):
+    """Has jobs of a Slurm cluster train, one pack each; the fields are those of ClusterConfig."""
+
+    def __init__(self, **fields: Any) -> None:
+        self.fields: Any = OmegaConf.to_container(OmegaConf.create(fields), resolve=True)
+
+    def settings(self, execution: "ExecutionConfig", launch: "LaunchConfig") -> "Settings":
+        """How the sweep is carried out; raises ConfigError."""
+        from lom_exp.launcher.cluster import ClusterConfig
+        from lom_exp.launcher.control import Settings
+
+        return Settings(execution, launch, ClusterConfig(**self.fields))
 
 
 class GridSweeper(Sweeper):
@@ -218,28 +255,28 @@ class GridSweeper(Sweeper):
             task_function=self.task_function,
             config=self.sweep_config,
         )
-        # Launchers other than ours would find a mistake only on another machine.
-        if self.dry_run or not isinstance(launcher, LocalLauncher):
-            packs = self._packs(jobs, together=isinstance(launcher, LocalLauncher))
+        if self.dry_run or not isinstance(launcher, PackLauncher):
+            specs, settings = self._checked(jobs, launcher)
             if self.dry_run:
-                from lom_exp import plan
+                from lom_exp.launcher import control
 
-                print(plan.describe(self.sweep_config.sweep_name, packs))  # noqa: T201
+                print(control.forecast(self.sweep_config.sweep_name, specs, settings))  # noqa: T201
                 return []
         return [result.return_value for result in launcher.launch(jobs, initial_job_idx=0)]
 
-    def _packs(self, jobs: Sequence[Sequence[str]], together: bool) -> "list[list[RunSpec]]":
-        """The runs of all jobs, checked; those that can train together in one list if they may."""
-        from lom_exp import configuration, experiment, packs
+    def _checked(
+        self, jobs: Sequence[Sequence[str]], launcher: Launcher
+    ) -> "tuple[list[RunSpec], Settings]":
+        """The runs of all jobs, in which other launchers would find a mistake on other machines."""
+        from lom_exp import configuration
+        from lom_exp.launcher.control import Settings
 
+        if isinstance(launcher, PackLauncher):
+            return launcher.compose(jobs)
         specs = configuration.run_specs(jobs, self.sweep_config, self.context.config_loader)
-        if not together:
-            for spec in specs:
-                configuration.execution_config([spec])
-            return [[spec] for spec in specs]
-        configuration.execution_config(specs)
-        # A dataset's fingerprint needs its file; here its name stands for it.
-        return packs.group(specs, [experiment.pack_key(spec, spec.env.name) for spec in specs])
+        for spec in specs:
+            execution, launch = configuration.execution_config([spec])
+        return specs, Settings(execution, replace(launch, pack_size=1), cluster=None)
 
 
 def sweep_name(jobs: Sequence[Sequence[str]], typed: Sequence[Any], config: DictConfig) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lom_exp.errors import ConfigError
-from lom_exp.runs import read_json
+from lom_exp.files import read_json
 from lom_exp.tracking.journal import count_left
 from lom_exp.tracking.sender import Sender
 from lom_exp.tracking.uris import check_uri, reason, redact

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from lom_exp.runs import read_json, write_atomically
+from lom_exp.files import read_json, write_atomically
 from lom_exp.tracking.uris import redact
 
 JOURNALS = ("metrics.jsonl", "evaluations.jsonl")

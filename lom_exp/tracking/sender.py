@@ -19,7 +19,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from lom_exp.errors import LomExpError
-from lom_exp.runs import read_json
+from lom_exp.files import read_json
 from lom_exp.tracking import description
 from lom_exp.tracking.journal import JOURNALS, START, Cursor, Journal, Line
 from lom_exp.tracking.uris import hand_over_credentials, reason
