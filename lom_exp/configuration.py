@@ -36,7 +36,7 @@ from lom_exp.runspec import (
     RunSpec,
     TrackingConfig,
 )
-from lom_exp.sources import history
+from lom_exp.sources import History, history, layers
 
 
 @dataclass
@@ -144,24 +144,27 @@ def compose(overrides: Sequence[str] = ()) -> RunSpec:
 
 def run_spec(config: DictConfig, loader: ConfigLoader) -> RunSpec:
     """The run that a composed config (with its `hydra` node) describes; raises ConfigError."""
-    origins = history(loader, config)
+    return _run_spec(config, history(loader, config, layers(loader, config)))
+
+
+def _run_spec(config: DictConfig, origins: History) -> RunSpec:
     algorithm = checks.find_algorithm(config)
     checks.check_symbols(config, origins)
     checks.check_network(config, origins)
     checks.check_updates(config, algorithm)
     plain = _plain(config)
     return RunSpec(
-        algorithm=config.algorithm,
-        label=config.label,
+        algorithm=plain["algorithm"],
+        label=plain["label"],
         env=_build(EnvConfig, plain["env"], "env"),
         preprocessing=_build(Preprocessing, plain["preprocessing"], "preprocessing"),
         config=_build(algorithm.Config, plain["algo"], "algo"),
         updates={phase: plain["updates"][phase] for phase in algorithm.phases},
-        seed=config.seed,
+        seed=plain["seed"],
         evaluation=_build(EvaluationConfig, plain["evaluation"], "evaluation"),
-        dtype=config.dtype,
-        M=config.M,
-        beta=config.beta,
+        dtype=plain["dtype"],
+        M=plain["M"],
+        beta=plain["beta"],
         sources={
             key: origins.source(key)
             for key in ("M", "beta", "dtype", *_fields(plain, _RECORDED_NODES))
@@ -189,9 +192,10 @@ def run_specs(
         seeds = [text for text in job if re.fullmatch(r"seed=\d+", text)]
         rest = tuple(text for text in job if text not in seeds)
         if len(seeds) != 1 or rest not in composed:
-            config = composer.compose(job)
-            spec = run_spec(config, composer.loader)
-            if not _is_read(config, "seed"):
+            config, made_of = composer.compose(job)
+            origins = history(composer.loader, config, made_of)
+            spec = _run_spec(config, origins)
+            if not _is_read(origins, "seed"):
                 composed[rest] = spec
         else:
             seed = int(seeds[0].removeprefix("seed="))
@@ -201,14 +205,9 @@ def run_specs(
     return specs
 
 
-def _is_read(config: DictConfig, key: str) -> bool:
+def _is_read(origins: History, key: str) -> bool:
     """Whether an interpolation may lead to the key, as in ${seed} or ${oc.select:seed}."""
-    texts = (
-        str(OmegaConf.to_container(node, resolve=False) if isinstance(node, Container) else node)
-        for name in config
-        if name != "hydra"
-        for node in [config._get_node(name)]
-    )
+    texts = (str(place.value) for places in origins.values() for place in places)
     return any("${" in text and key in text for text in texts)
 
 

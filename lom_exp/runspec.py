@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -129,26 +129,24 @@ class RunSpec:
                 "letters, digits and . + - _"
             )
 
-    def identity(self, data_fingerprint: str) -> dict[str, Any]:
-        """All that determines the results, as JSON has it."""
+    def identity(self, data_fingerprint: str) -> str:
+        """All that determines the results, as JSON with sorted keys."""
         identity = {
             "algorithm": self.algorithm,
-            "config": asdict(self.config),
+            "config": self.config,
             "env": {name: getattr(self.env, name) for name in _ENV_IDENTITY},
-            "preprocessing": asdict(self.preprocessing),
+            "preprocessing": self.preprocessing,
             "updates": self.updates,
             "seed": self.seed,
-            "evaluation": asdict(self.evaluation),
+            "evaluation": self.evaluation,
             "dtype": self.dtype,
             "data": data_fingerprint,
         }
-        plain: dict[str, Any] = json.loads(json.dumps(identity))
-        return plain
+        return json.dumps(identity, sort_keys=True, default=vars)
 
     def id(self, data_fingerprint: str) -> str:
         """8 hexadecimal digits of the identity's hash."""
-        canonical = json.dumps(self.identity(data_fingerprint), sort_keys=True)
-        return hashlib.sha256(canonical.encode()).hexdigest()[:8]
+        return hashlib.sha256(self.identity(data_fingerprint).encode()).hexdigest()[:8]
 
     def name(self, data_fingerprint: str) -> str:
         """The run's folder: lom_hopper-medium-replay_M10_beta5_seed0_1a2b3c4d."""

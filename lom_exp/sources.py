@@ -1,11 +1,12 @@
 """Where each value of a composed config came from, read off Hydra's own defaults list."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
 from hydra.core.config_loader import ConfigLoader
+from hydra.core.default_element import ResultDefault
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
@@ -38,29 +39,62 @@ def references(value: Any) -> list[str]:
     return _REFERENCE.findall(str(value))
 
 
-def history(loader: ConfigLoader, config: DictConfig) -> History:
-    """The history of a composed job's config, `hydra` node included."""
+class Layer(NamedTuple):
+    """A file or stored node that a config is made of; of several that set a key the last wins."""
+
+    path: str  # group/choice
+    settings: dict[str, Any]  # by dotted key, interpolations unresolved
+
+
+def layers(loader: ConfigLoader, config: DictConfig) -> list[Layer]:
+    """The layers of a composed job's config (with its `hydra` node), first to last."""
     hydra = config.hydra
-    task, choices = list(hydra.overrides.task), hydra.runtime.choices
+    choices = hydra.runtime.choices
+    chosen = [
+        line for line in hydra.overrides.task if line.lstrip("+~").partition("=")[0] in choices
+    ]
+    overrides = [*hydra.overrides.hydra, *chosen]
+    computed = loader.compute_defaults_list(hydra.job.config_name, overrides, RunMode.RUN)
+    return layers_of(loader, computed.defaults)
+
+
+def layers_of(loader: ConfigLoader, defaults: Iterable[ResultDefault]) -> list[Layer]:
+    """The layers of a defaults list, but for Hydra's own."""
+    return [
+        _layer(loader, path, f"{default.package}.")
+        for default in defaults
+        if (path := str(default.config_path)) and not path.startswith("hydra/")
+    ]
+
+
+@cache
+def _layer(loader: ConfigLoader, path: str, prefix: str) -> Layer:
+    """One layer, read once for all runs of a sweep."""
+    prefix = prefix.removeprefix("_global_.").lstrip(".")
+    return Layer(path, {prefix + key: value for key, value in _leaves(_content(loader, path))})
+
+
+def history(loader: ConfigLoader, config: DictConfig, layers: Iterable[Layer]) -> History:
+    """The history of a composed job's config (with its `hydra` node) that has these layers."""
+    hydra = config.hydra
+    choices = hydra.runtime.choices
     experiment_name = choices.get("experiment")
     experiment = f"experiment={experiment_name}"
-    swept = _swept_by_experiment(tuple((hydra.sweeper.get("params") or {}).items()))
+    swept = _swept_by_experiment(tuple((OmegaConf.select(hydra, "sweeper.params") or {}).items()))
     # By whom, per override's key: the command line, read below, has the last word.
     chosen = dict.fromkeys(_overridden(loader, f"experiment/{experiment_name}"), experiment)
     values = []
-    for override in map(_parsed, task):
+    for override in map(parse, hydra.overrides.task):
         value = override.get_value_element_as_str().strip("'\"")
         by_experiment = value in swept.get(override.key_or_group, ())
         chosen[override.key_or_group] = experiment if by_experiment else "command line"
         if override.key_or_group not in choices or isinstance(override.value(), dict):
             values.append(override)
     result = History()
-    group_choices = [line for line in task if line.lstrip("+~").partition("=")[0] in choices]
-    overrides = (*hydra.overrides.hydra, *group_choices)
-    for path, prefix in _defaults(loader, hydra.job.config_name, overrides):
+    for path, settings in layers:
         source = _describe(path, chosen)
-        for key, value in _settings(loader, path):
-            result.setdefault(prefix + key, []).append(Origin(source, value))
+        for key, value in settings.items():
+            result.setdefault(key, []).append(Origin(source, value))
     for override in values:
         for key, value in _leaves({override.key_or_group: override.value()}):
             result.setdefault(key, []).append(Origin(chosen[override.key_or_group], value))
@@ -81,38 +115,21 @@ def _describe(path: str, chosen: Mapping[str, str]) -> str:
     return f"{group}={choice}" + (f" ({chosen[group]})" if group in chosen else "")
 
 
-@cache
-def _defaults(
-    loader: ConfigLoader, config_name: str, overrides: tuple[str, ...]
-) -> tuple[tuple[str, str], ...]:
-    """The files and stored nodes of a config in order, each with the prefix of its keys."""
-    computed = loader.compute_defaults_list(config_name, list(overrides), RunMode.RUN)
-    return tuple(
-        (default.config_path, f"{default.package}.".removeprefix("_global_.").lstrip("."))
-        for default in computed.defaults
-        if not default.config_path.startswith("hydra/")
-    )
-
-
-@cache
-def _settings(loader: ConfigLoader, path: str) -> tuple[tuple[str, Any], ...]:
-    """What one file or stored node sets; read once for all runs of a sweep."""
-    for source in loader.get_sources():
-        if source.is_config(path):
-            return tuple(_leaves(OmegaConf.to_container(source.load_config(path).config)))
-    return ()
-
-
-@cache
-def _overridden(loader: ConfigLoader, path: str) -> tuple[str, ...]:
+def _overridden(loader: ConfigLoader, path: str) -> list[str]:
     """The groups whose choice a file's own defaults override: `override /network: small`."""
+    defaults = _content(loader, path).get("defaults") or []
+    keys = [key for entry in defaults if isinstance(entry, dict) for key in entry]
+    return [key.split("/")[-1] for key in keys if key.startswith("override ")]
+
+
+@cache
+def _content(loader: ConfigLoader, path: str) -> dict[str, Any]:
+    """What one file or stored node says; read once for all runs of a sweep."""
     for source in loader.get_sources():
         if source.is_config(path):
             content: Any = OmegaConf.to_container(source.load_config(path).config)
-            defaults = content.get("defaults") or []
-            keys = [key for entry in defaults if isinstance(entry, dict) for key in entry]
-            return tuple(key.split("/")[-1] for key in keys if key.startswith("override "))
-    return ()
+            return dict(content)
+    return {}
 
 
 def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -125,7 +142,7 @@ def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 @cache
-def _parsed(text: str) -> Override:
+def parse(text: str) -> Override:
     """An override; the jobs of a sweep have most of theirs in common."""
     return OverridesParser.create().parse_override(text)
 
@@ -135,7 +152,7 @@ def _swept_by_experiment(params: tuple[tuple[str, str], ...]) -> dict[str, set[s
     """The values that an experiment's file sweeps, as text."""
     swept = {}
     for key, text in params:
-        override = _parsed(f"{key}={text}")
+        override = parse(f"{key}={text}")
         if override.is_sweep_override():
             swept[key] = {value.strip("'\"") for value in override.sweep_string_iterator()}
         else:

@@ -172,7 +172,7 @@ class PackLauncher(Launcher):
     ) -> Sequence[JobReturn]:
         """Returns a completed job for each; raises if a run did not finish."""
         from lom_exp.errors import LomExpError
-        from lom_exp.launcher import control
+        from lom_exp.launcher import control, table
         from lom_exp.runs import FINAL
         from lom_exp.runspec import Sweep
 
@@ -183,7 +183,13 @@ class PackLauncher(Launcher):
         overrides = list(self.config.hydra.overrides.task)
         name = self.config.sweep_name
         survey = control.carry_out(specs, settings, Sweep(name, command, overrides))
-        if settings.launch.wait:
+        if not settings.launch.wait:
+            print(  # noqa: T201
+                f"{table.headline(survey).plain}\n"
+                f"Nothing waits for them here. `{table.COMMAND} status {survey.sweep.in_words}` "
+                "shows how they fare, with --watch all the time."
+            )
+        else:
             report(settings.execution, name)
             left = len(survey.rows) - survey.count(*FINAL)
             if left:

@@ -28,6 +28,7 @@ class LiveTable:
         self._live = Live(
             console=self._console,
             auto_refresh=False,
+            redirect_stdout=sys.stdout.isatty(),
             transient=True,  # what stays is printed at the end: it need not fit the screen
             vertical_overflow="crop",
         )
@@ -38,13 +39,13 @@ class LiveTable:
 
     def __enter__(self) -> "LiveTable":
         if self._console.is_terminal:
-            streams = (sys.stdout, sys.stderr)
+            streams = [stream for stream in (sys.stdout, sys.stderr) if stream.isatty()]
             self._live.start()
             # Handlers have the terminal itself; what they wrote there would tear the table.
             for handler in logging.getLogger().handlers:
                 if isinstance(handler, logging.StreamHandler) and handler.stream in streams:
                     self._handlers.append((handler, handler.stream))
-                    pass
+                    handler.setStream(sys.stderr)
         return self
 
     def __exit__(

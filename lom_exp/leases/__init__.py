@@ -41,6 +41,7 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 _SETTLING = 10.0  # seconds for which a damaged file counts: it may be on its way
+_LOOKS = 100  # at a lease that others are taking, in one attempt
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ESTALE)
 
 
@@ -209,7 +210,7 @@ class Lease:
     def _attempt(self) -> "_Own":
         """Create the next generation; raises LeaseHeld unless the newest one's owner is over."""
         owner = Owner.of_this_process()
-        while True:
+        for _ in range(_LOOKS):
             token = secrets.token_hex(8)
             fields = {"owner": owner._asdict(), "since": time.time(), "released": False}
             content = json.dumps({**fields, "token": token}).encode()
@@ -234,6 +235,10 @@ class Lease:
                         return mine
                 finally:
                     candidate.unlink(missing_ok=True)
+        raise LeaseHeld(
+            f"{self.folder} may be in use: the files in {self._files} change while they are read; "
+            "try again, and if it stays so while nothing is at work there, delete that folder"
+        )
 
     def _refuse_unless_over(self, newest: Generation, newcomer: Owner, now: float) -> None:
         silence, record = now - newest.beat, newest.record
