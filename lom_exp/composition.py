@@ -94,7 +94,7 @@ class Composer:
         config = self.loader._compose_config_from_defaults_list(found.defaults, files)
         with open_dict(config):
             config.hydra = self._hydra
-            config.hydra.runtime.choices.update(found.overrides.known_choices)
+            config.hydra.runtime.choices = found.overrides.known_choices
         OmegaConf.set_struct(config, True)
         OmegaConf.copy_cache(self._sweep_config, config)
         return _Composition(pickle.dumps(config), layers_of(self.loader, found.defaults), numbers)

@@ -195,7 +195,7 @@ def run_specs(
             config, made_of = composer.compose(job)
             origins = history(composer.loader, config, made_of)
             spec = _run_spec(config, origins)
-            if not _is_read(origins, "seed"):
+            if not _is_read("seed", job, origins):
                 composed[rest] = spec
         else:
             seed = int(seeds[0].removeprefix("seed="))
@@ -205,10 +205,10 @@ def run_specs(
     return specs
 
 
-def _is_read(origins: History, key: str) -> bool:
+def _is_read(key: str, job: Iterable[str], origins: History) -> bool:
     """Whether an interpolation may lead to the key, as in ${seed} or ${oc.select:seed}."""
-    texts = (str(place.value) for places in origins.values() for place in places)
-    return any("${" in text and key in text for text in texts)
+    set_by_files = (str(place.value) for places in origins.values() for place in places)
+    return any("${" in text and key in text for text in (*job, *set_by_files))
 
 
 def execution_config(specs: Sequence[RunSpec]) -> tuple[ExecutionConfig, LaunchConfig]:

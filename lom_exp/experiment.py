@@ -7,9 +7,8 @@ import platform
 import signal
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
@@ -20,7 +19,6 @@ from lom_exp import checkpoints, datasets, packs, tracking
 from lom_exp.code_version import code_version
 from lom_exp.datasets import Dataset, EnvConfig
 from lom_exp.errors import ConfigError, DataError, LomExpError, SimulationError
-from lom_exp.files import read_json
 from lom_exp.leases import Heartbeat, LeaseHeld
 from lom_exp.runs import FINAL, RunFolder
 from lom_exp.runspec import ExecutionConfig, RunSpec, Sweep
@@ -131,7 +129,9 @@ def prepare(
     for spec in specs:
         data = fingerprints[spec.env]
         name = spec.name(data)
-        runs[name] = Run(spec, RunFolder(results / "runs" / name), spec.id(data), data)
+        if name not in runs:
+            id = name.rpartition("_")[2]  # spec.id, which the name has just worked out
+            runs[name] = Run(spec, RunFolder(results / "runs" / name), id, data)
     return list(runs.values())
 
 
@@ -152,19 +152,19 @@ def train(
     return [Result(run.folder.path, run.folder.status, run.error) for run in runs]
 
 
-def pack_key(spec: RunSpec, data: str) -> list[Any]:
+def pack_key(spec: RunSpec, data: str) -> Hashable:
     """Runs with equal keys differ in seed and float hyperparameters only."""
     static, _ = static_part(spec.config)
-    return [
+    return (
         spec.algorithm,
-        asdict(static),
-        spec.updates,
-        asdict(spec.env),
-        asdict(spec.preprocessing),
-        asdict(spec.evaluation),
+        static,
+        tuple(spec.updates.items()),
+        spec.env,
+        spec.preprocessing,
+        spec.evaluation,
         spec.dtype,
         data,
-    ]
+    )
 
 
 def _train_pack(
@@ -191,14 +191,18 @@ def _train_pack(
 
 
 def _lock(run: Run, stack: ExitStack) -> bool:
-    """Take a run's folder for as long as the stack lasts, unless another process has it."""
+    """Take a run's folder for as long as the stack lasts.
+
+    Returns whether there is something left to train: another process may have it, or may have
+    brought the run to its end while this one waited.
+    """
     try:
         stack.enter_context(run.folder)
     except (LomExpError, OSError) as error:
         run.error, run.elsewhere = str(error), isinstance(error, LeaseHeld)
         log.error("%s", error)
         return False
-    return True
+    return run.folder.status not in FINAL
 
 
 def _load(pack: Sequence[Run], device: torch.device) -> Dataset:
@@ -275,17 +279,6 @@ def _fail(runs: Sequence[Run], message: str) -> None:
 def _without_credentials(config: dict[str, Any]) -> dict[str, Any]:
     uri = config["tracking"]["uri"]
     return {**config, "tracking": {**config["tracking"], "uri": uri and tracking.redact(uri)}}
-
-
-def _try_to_write_failure(run: Run, message: str) -> None:
-    if run.folder.status in FINAL:
-        return
-    position = read_json(run.folder.path / "status.json") or {}
-    position = {key: position[key] for key in ("phase", "update", "step") if key in position}
-    try:
-        run.folder.write_status("failed", position, message)
-    except OSError as error:  # a full or read-only disk is often what went wrong
-        log.error("cannot write %s/status.json: %s", run.folder.path, error)
 
 
 @contextmanager

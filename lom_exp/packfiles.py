@@ -6,7 +6,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,8 @@ class Pack:
 
 def write(folder: Path, pack: Pack) -> Path:
     """Write a pack as <folder>/<id>.json; what its runs have in common is written once."""
-    runs = [_plain(spec) for spec in pack.specs]
+    nodes: dict[int, Any] = {}  # by identity: the runs of a pack have most of them in common
+    runs = [_plain(spec, nodes) for spec in pack.specs]
     shared = _shared(runs)
     content = {
         "sweep": pack.sweep,
@@ -76,12 +77,14 @@ def read(path: Path) -> Pack:
         ) from error
 
 
-def _plain(spec: RunSpec) -> dict[str, Any]:
-    return {
-        field.name: asdict(value) if hasattr(value, "__dataclass_fields__") else value
-        for field in fields(spec)
-        for value in [getattr(spec, field.name)]
-    }
+def _plain(spec: RunSpec, nodes: dict[int, Any]) -> dict[str, Any]:
+    plain = {field.name: getattr(spec, field.name) for field in fields(spec)}
+    for name, value in plain.items():
+        if is_dataclass(value) and not isinstance(value, type):
+            if id(value) not in nodes:
+                nodes[id(value)] = asdict(value)
+            plain[name] = nodes[id(value)]
+    return plain
 
 
 def _spec(plain: Mapping[str, Any]) -> RunSpec:

@@ -1,18 +1,17 @@
 """Which runs may train together, and from where."""
 
-import json
 from collections.abc import Hashable, Iterable, Sequence
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import TypeVar
 
 Item = TypeVar("Item")
 
 
-def group(items: Iterable[Item], keys: Iterable[Any]) -> list[list[Item]]:
-    """Items of equal (JSON-able) keys together, in the order of each group's first item."""
+def group(items: Iterable[Item], keys: Iterable[Hashable]) -> list[list[Item]]:
+    """Items of equal keys together, in the order of each group's first item."""
     groups: dict[Hashable, list[Item]] = {}
     for item, key in zip(items, keys, strict=True):
-        groups.setdefault(json.dumps(key, sort_keys=True), []).append(item)
+        groups.setdefault(key, []).append(item)
     return list(groups.values())
 
 

@@ -5,6 +5,14 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+# A real Slurm, started once for all tests that use it.
+from slurm_cluster import (  # noqa: F401
+    accounting,
+    cluster,
+    running_accounting,
+    running_cluster,
+)
+
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:

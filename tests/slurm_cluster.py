@@ -171,13 +171,18 @@ class Cluster:
         self.command("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=test")
 
     def clear(self) -> None:
-        """Cancel all jobs, bring all nodes back and wait until the cluster is idle."""
+        """Cancel all jobs, bring back all that a test took down and wait until all is idle."""
+        if self.daemons["slurmctld"].poll() is not None:
+            self.start_slurmctld()
+        self.wait_until(lambda: self._succeeds("scontrol", "ping"), "the controller to answer")
         self.command("scancel", f"--user={os.geteuid()}")
         for node in NODES:
             if self.daemons[node].poll() is not None:
                 _end(lambda node=node: processes(self.folder, node))
                 self.start_slurmd(node)
         self.wait_until(lambda: set(self.jobs().values()) <= OVER, "all jobs to end")
+        for node in set(NODES) - self._idle():
+            self._succeeds("scontrol", "update", f"NodeName={node}", "State=RESUME")
         self.wait_until(lambda: self._idle() == set(NODES), "both nodes to be idle")
 
     # ------------------------------------------------------------------ jobs
@@ -364,8 +369,8 @@ class Cluster:
             "KillWait": 2,
             "InactiveLimit": 0,
             "SlurmctldTimeout": 10,
-            "SlurmdTimeout": 10,
-            "MessageTimeout": 10,
+            "SlurmdTimeout": 10,  # a node is given up 20 s after it died
+            "MessageTimeout": 5,
             "JobAcctGatherType": "jobacct_gather/none",
             "AccountingStorageType": "accounting_storage/none",
         }

@@ -7,7 +7,7 @@ from lom_exp import packs
 
 
 def test_items_of_equal_keys_come_together_in_the_order_they_came() -> None:
-    keys = [{"M": 2, "K": 1}, {"M": 5}, {"K": 1, "M": 2}, {"M": 5}]
+    keys = [(2, "K"), (5, "K"), (2, "K"), (5, "K")]
     assert packs.group("abcd", keys) == [["a", "c"], ["b", "d"]]
 
 

@@ -5,6 +5,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -247,10 +248,10 @@ def test_a_limit_of_time_or_a_missing_account_is_final(accounting):
     assert not slurm.is_limit(refusal(accounting, "--account=nope"))
 
 
-def test_a_test_process_that_is_killed_leaves_no_cluster_behind(tmp_path):
+def test_a_test_process_that_is_killed_leaves_no_cluster_behind(tmp_path_factory):
     if obstacle():
         pytest.skip(f"needs a real Slurm: {obstacle()}")
-    folder = tmp_path / "c"
+    folder = tmp_path_factory.mktemp("slurm")
     program = (
         "import os, signal, sys\n"
         "from pathlib import Path\n"
@@ -261,7 +262,6 @@ def test_a_test_process_that_is_killed_leaves_no_cluster_behind(tmp_path):
         "print(cluster.warden.pid, flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    folder.mkdir()
     done = subprocess.run(
         [sys.executable, "-c", program, str(folder)],
         stdout=subprocess.PIPE,
@@ -269,10 +269,11 @@ def test_a_test_process_that_is_killed_leaves_no_cluster_behind(tmp_path):
         cwd=Path(__file__).parent,
         check=False,
     )
-    warden = int(done.stdout)
-    status = Path(f"/proc/{warden}/status")
-    while status.exists() and "State:\tZ" not in status.read_text():
-        pass
+    warden = Path(f"/proc/{int(done.stdout)}/status")
+    deadline = time.monotonic() + 30
+    while warden.exists() and "State:\tZ" not in warden.read_text():
+        assert time.monotonic() < deadline, processes(folder)
+        time.sleep(0.05)
     assert processes(folder) == []
 
 

@@ -159,7 +159,11 @@ def _retry(given: argparse.Namespace) -> None:
     sweep = SweepFolder.open(given.sweep, given.results)
     from lom_exp.launcher import control
 
-    table.show(control.go_on(sweep), Console(highlight=False))
+    survey = control.go_on(sweep)
+    if survey.count(*ACTIVE):  # on a cluster, where it goes on without this command
+        table.show(survey, Console(highlight=False))
+    else:
+        control.require_finished(survey)
 
 
 _COMMANDS = {"status": _status, "logs": _logs, "cancel": _cancel, "retry": _retry}

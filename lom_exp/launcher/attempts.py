@@ -14,6 +14,7 @@ from pathlib import Path
 from lom_exp import handover
 from lom_exp.errors import LomExpError
 from lom_exp.files import read_json
+from lom_exp.leases import holder
 from lom_exp.runs import FINAL, RunFolder
 from lom_exp.sweeps import SweepFolder
 
@@ -61,11 +62,15 @@ class Attempts:
 
         `code` is its exit code, or minus the number of the signal that killed it.
         """
+        if code == handover.ELSEWHERE:
+            for path in self.unfinished():
+                log.warning("%s is left to %s", path.name, holder(path) or "the next command")
         if code in (handover.DONE, handover.ELSEWHERE) or not self.unfinished():
             self.sweep.note_event(self.pack, "ended", job)
             return False
         if code == handover.FAILED:
-            self.sweep.note_event(self.pack, "failed", job)
+            silent = "it could not begin; its output says why" if self.abandoned() else None
+            self.sweep.note_event(self.pack, "failed", job, silent)
             return False
         if code == handover.INTERRUPTED:
             idle = self.position() <= self._began

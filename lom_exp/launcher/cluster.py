@@ -211,8 +211,8 @@ def _active(sweep: SweepFolder) -> dict[str, _Job]:
             found = next(iter(slurm.named(submission.token)), None)
             if found is None:
                 continue
-            array, _, task = found.partition("_")
-            ids = [f"{array}_{i}" for i in range(len(submission.packs))] if task else [array]
+            array, tasks = found.partition("_")[0], len(submission.packs)
+            ids = [f"{array}_{i}" for i in range(tasks)] if tasks > 1 else [array]
             sweep.note_jobs(submission.token, ids)
         for job, packs in zip(ids, submission.packs, strict=True):
             known[job] = {pack: submission.runs[pack] for pack in packs}

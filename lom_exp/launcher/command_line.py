@@ -11,11 +11,11 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
 from hydra.plugins.launcher import Launcher
@@ -23,6 +23,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from lom_exp.errors import ConfigError, LomExpError
 from lom_exp.overrides import CONF, options, quote_numbers
 
 if TYPE_CHECKING:
@@ -98,7 +99,6 @@ def _option_list(group: str) -> str:
 def _message(error: Exception) -> str | None:
     """What to tell a user about an error they can mend; None for any other."""
     from lom_exp.composition_errors import explain
-    from lom_exp.errors import LomExpError
 
     return str(error) if isinstance(error, LomExpError) else explain(error)
 
@@ -124,7 +124,6 @@ def run_one(config: DictConfig) -> None:
 def train(spec: "RunSpec", execution: "ExecutionConfig", sweep: "Sweep") -> None:
     """Train one run in this process; raises an error where it did not come to an end."""
     from lom_exp import experiment
-    from lom_exp.errors import LomExpError
     from lom_exp.runs import FINAL
     from lom_exp.training import Interrupted
 
@@ -134,17 +133,6 @@ def train(spec: "RunSpec", execution: "ExecutionConfig", sweep: "Sweep") -> None
         raise KeyboardInterrupt from None
     if result.status not in FINAL:
         raise LomExpError(f"{result.folder.name} did not finish: {result.error}")
-
-
-def report(execution: "ExecutionConfig", sweep_name: str) -> None:
-    """Draw what the sweep has come to, and give MLflow a copy."""
-    from analysis import sweep
-    from lom_exp import tracking
-
-    results = Path(execution.results)
-    if sweep.report(results / "sweeps" / sweep_name) and execution.tracking.enabled:
-        uri = execution.tracking.uri or tracking.default_uri(results)
-        tracking.log_sweep_artifacts(results, sweep_name, uri, execution.tracking.experiment)
 
 
 class PackLauncher(Launcher):
@@ -171,9 +159,7 @@ class PackLauncher(Launcher):
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         """Returns a completed job for each; raises if a run did not finish."""
-        from lom_exp.errors import LomExpError
         from lom_exp.launcher import control, table
-        from lom_exp.runs import FINAL
         from lom_exp.runspec import Sweep
 
         specs, settings = self.compose(job_overrides)
@@ -190,10 +176,7 @@ class PackLauncher(Launcher):
                 "shows how they fare, with --watch all the time."
             )
         else:
-            report(settings.execution, name)
-            left = len(survey.rows) - survey.count(*FINAL)
-            if left:
-                raise LomExpError(f"{left} of {len(survey.rows)} runs did not finish (see above)")
+            control.require_finished(survey)
         return [JobReturn(overrides=job, status=JobStatus.COMPLETED) for job in job_overrides]
 
 
@@ -250,6 +233,11 @@ class GridSweeper(Sweeper):
         texts = list(dict.fromkeys(text for job in combinations for text in job))
         quoted = dict(zip(texts, quote_numbers(texts), strict=True))
         jobs = list(dict.fromkeys(tuple(quoted[text] for text in job) for job in combinations))
+        if not jobs:
+            raise ConfigError(
+                f"{_without_values(overrides)} has no values, so there is nothing to run; give at "
+                "least one"
+            )
         if self.sweep_config.sweep_name is None:
             name = sweep_name(jobs, parser.parse_overrides(arguments), self.sweep_config)
             with open_dict(self.sweep_config):
@@ -283,6 +271,12 @@ class GridSweeper(Sweeper):
         for spec in specs:
             execution, launch = configuration.execution_config([spec])
         return specs, Settings(execution, replace(launch, pack_size=1), cluster=None)
+
+
+def _without_values(overrides: Sequence[Override]) -> str:
+    """The sweep among them that asks for nothing."""
+    sweeps = (override for override in overrides if override.is_sweep_override())
+    return next(str(o.input_line) for o in sweeps if not list(o.sweep_string_iterator()))
 
 
 def sweep_name(jobs: Sequence[Sequence[str]], typed: Sequence[Any], config: DictConfig) -> str:

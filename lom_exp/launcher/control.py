@@ -9,7 +9,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -120,6 +122,13 @@ def go_on(folder: SweepFolder) -> Survey:
         return _hand_out(folder, [runs[name] for name in described["runs"]], settings)
 
 
+def require_finished(survey: Survey) -> None:
+    """Raise an error where runs have come to an end that is none of theirs; they were named."""
+    left = len(survey.rows) - survey.count(*FINAL)
+    if left:
+        raise LomExpError(f"{left} of {len(survey.rows)} runs did not finish (see above)")
+
+
 def forecast(name: str, specs: Sequence[RunSpec], settings: Settings) -> str:
     """What `carry_out` would do, in words; downloads and writes nothing."""
     results = Path(settings.execution.results).absolute()
@@ -191,9 +200,8 @@ def _hand_out(folder: SweepFolder, runs: Sequence[Run], settings: Settings) -> S
         for run in runs
         if run.folder.path.name not in queue.runs and run.folder.status not in FINAL
     ]
-    handed: dict[str, list[str]] = {}
-    for members, threads in _divide(runs, todo, settings, slots):
-        pack = Pack(
+    divided = [
+        Pack(
             sweep=folder.name,
             names=tuple(run.folder.path.name for run in members),
             data=members[0].data,
@@ -204,15 +212,19 @@ def _hand_out(folder: SweepFolder, runs: Sequence[Run], settings: Settings) -> S
                 tracking=replace(execution.tracking, uri=None, enabled=_workers_track(settings)),
             ),
         )
-        packfiles.write(folder.path / "packs", pack)
-        handed[pack.id] = list(pack.names)
-    if handed:
-        queue.put(handed)
+        for members, threads in _divide(runs, todo, settings, slots)
+    ]
+    with ThreadPoolExecutor() as pool:  # most of the time goes by until the disk has them
+        list(pool.map(partial(packfiles.write, folder.path / "packs"), divided))
+    if divided:
+        queue.put({pack.id: list(pack.names) for pack in divided})
     surveyor = Surveyor(folder)
     if not launch.wait:
         return surveyor.look(queue.poll())
     with _mirror(folder, runs, settings):
-        return _watch(queue, surveyor)
+        survey = _watch(queue, surveyor)
+    _report(folder, settings)
+    return survey
 
 
 def _slots(settings: Settings) -> list[Slot]:
@@ -250,7 +262,7 @@ def _packed(runs: Sequence[Run], size: int, threads: int) -> list[tuple[list[Run
         record = run.folder.record
         shares.append(int(record["threads"]) if record.get("device") == "cpu" else threads)
     keys = [
-        [experiment.pack_key(run.spec, run.data), share]
+        (experiment.pack_key(run.spec, run.data), share)
         for run, share in zip(runs, shares, strict=True)
     ]
     groups = packs.group(zip(runs, shares, strict=True), keys)
@@ -294,7 +306,11 @@ def _signals_as_ctrl_c() -> Iterator[None]:
 
 def _leave_to_another_process(folder: SweepFolder) -> Survey:
     """Start the same command again, in a process that outlives this terminal and waits."""
-    command = [sys.executable, str(ROOT / "launch.py"), *sys.argv[1:], "wait=true"]
+    words = sys.argv[1:]
+    # After the last override, not at the end: Hydra takes none that a flag parts from the others.
+    overrides = [i for i, word in enumerate(words, 1) if "=" in word and not word.startswith("-")]
+    words.insert(max(overrides, default=0), "wait=true")
+    command = [sys.executable, str(ROOT / "launch.py"), *words]
     with (folder.path / "launcher.log").open("ab") as output:
         subprocess.Popen(
             command,
@@ -327,6 +343,16 @@ def _mirror(folder: SweepFolder, runs: Sequence[Run], settings: Settings) -> Ite
     names = [run.folder.path.name for run in runs]
     with tracking.Mirror(folder.results, folder.name, names, uri, tracked.experiment):
         yield
+
+
+def _report(folder: SweepFolder, settings: Settings) -> None:
+    """Draw what the sweep has come to, and give MLflow a copy."""
+    from analysis import sweep  # its plots take long to load
+
+    tracked = settings.execution.tracking
+    if sweep.report(folder.path) and tracked.enabled:
+        uri = tracked.uri or tracking.default_uri(folder.results)
+        tracking.log_sweep_artifacts(folder.results, folder.name, uri, tracked.experiment)
 
 
 def _without_secrets(spec: RunSpec) -> RunSpec:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import torch
 
-from lom_exp.handover import LOG_VARIABLE, PARENT_VARIABLE
+from lom_exp.handover import INTERRUPTED, LOG_VARIABLE, PARENT_VARIABLE
 from lom_exp.launcher import snapshot
 from lom_exp.launcher.attempts import Attempts
 from lom_exp.slurm import JobState
@@ -72,6 +72,7 @@ class LocalQueue:
         self._waiting: list[Attempts] = []
         self._workers: dict[str, _Worker] = {}  # by job
         self._ended: dict[str, JobState] = {}
+        self._stopping = False
 
     def put(self, packs: Mapping[str, Sequence[str]]) -> None:
         """Add packs, given as the names of the runs of each; `poll` starts them."""
@@ -98,21 +99,22 @@ class LocalQueue:
             del self._workers[job]
             self._free.append(worker.slot)
             self._ended[job] = JobState("COMPLETED" if code == 0 else "FAILED", "", "")
+            if self._stopping and code == -signal.SIGTERM:  # before it could listen to signals
+                code = INTERRUPTED
             if worker.attempts.again(job, code):
                 self._waiting.insert(0, worker.attempts)
-        while self._waiting and self._free:
+        while self._waiting and self._free and not self._stopping:
             self._start(self._waiting.pop(0), self._free.pop(0))
         running = dict.fromkeys(self._workers, JobState("RUNNING", "", ""))
         return self._ended | running
 
     def stop(self) -> dict[str, JobState]:
         """Have the workers leave checkpoints, and wait until they have."""
-        self._waiting = []
+        self._stopping = True
         for worker in self._workers.values():
             worker.process.send_signal(signal.SIGTERM)
         while self._workers:
             self.poll()
-            self._waiting = []
             time.sleep(0.05)
         return self.poll()
 

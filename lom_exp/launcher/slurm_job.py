@@ -66,7 +66,7 @@ class PackJob:
 
 def _requeue(job: str) -> None:
     """Have this job queued again, unless it is being cancelled or is on its way back already."""
-    state = slurm.states([job]).get(job)
+    state = slurm.state_of(job)
     if state is not None and state.state == "RUNNING":
         slurm.requeue(job)
 

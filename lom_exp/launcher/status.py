@@ -257,6 +257,11 @@ class _Jobs:
         ahead = (self._statuses.get(run, {}).get("status") for run in assignment.ahead)
         return any(said not in (*FINAL, "failed") for said in ahead)
 
+    def was_stopped(self, job: str, pack: str) -> bool:
+        """Whether a worker on this machine ended because it was asked to."""
+        seen = [event.event for event in self._events(pack) if event.job == job]
+        return _is_process(job) and seen[-1:] == ["interrupted"]
+
     def why_over(self, job: str, state: JobState, pack: str | None) -> str:
         """How a job ended, in one line."""
         events = self._events(pack) if pack else []
@@ -343,6 +348,8 @@ def _row(
         idle = idle._replace(node=state.node or row.node)
         if job in jobs.cancelled or (state.state == "CANCELLED" and not said):
             return idle._replace(state="cancelled")
+        if assignment and jobs.was_stopped(str(job), assignment.pack):
+            return idle._replace(state="interrupted" if said else "waiting")
         why = jobs.why_over(str(job), state, assignment.pack if assignment else None)
         if said == "interrupted" and not is_old:
             return idle._replace(error=None if state.state == _GONE else why)
