@@ -37,20 +37,21 @@ class RunFolder:
     file is replaced, and the journals it has open are no longer those in the folder.
     """
 
-    def __init__(self, path: Path, patience: float = 0.0) -> None:
+    def __init__(self, path: Path, deadline: float = -math.inf) -> None:
         self.path = path
         self.checkpoints = path / "checkpoints"
         self.lease = Lease(path)
-        self._patience = patience
+        self._deadline = deadline
         self._journals: dict[str, BinaryIO] = {}
 
     def __enter__(self) -> "RunFolder":
-        """Create the folder if need be and take its lease, waiting for at most `patience` seconds.
+        """Create the folder if need be and take its lease.
 
-        Raises LeaseHeld where another process has it.
+        Raises LeaseHeld where another process has it and still has when time.monotonic() comes to
+        the deadline.
         """
         self.checkpoints.mkdir(parents=True, exist_ok=True)
-        self.lease.take(self._patience)
+        self.lease.take(patience=max(0.0, self._deadline - time.monotonic()))
         for name in ("config.yaml", "record.json", "status.json", *_JOURNALS):
             remove_remains(self.path / name)
         remove_remains(self.checkpoints / "*.pt")

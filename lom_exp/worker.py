@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,7 +22,7 @@ from lom_exp.packfiles import Pack
 from lom_exp.runs import FINAL, RunFolder
 from lom_exp.training import Interrupted, Run
 
-_PATIENCE = 60.0  # seconds to wait for a run's last writer, which may be leaving its checkpoints
+_PATIENCE = 60.0  # seconds to wait for the last writers of a pack, who may be leaving checkpoints
 _PR_SET_PDEATHSIG = 1  # of Linux
 log = logging.getLogger(__name__)
 
@@ -58,8 +59,9 @@ def _stop_with_the_parent() -> None:
 def _train(path: Path, stop: StopSignal) -> int:
     pack = packfiles.read(path)
     results = Path(pack.execution.results)
+    deadline = time.monotonic() + _PATIENCE
     runs = [
-        Run(spec, RunFolder(results / "runs" / name, _PATIENCE), spec.id(pack.data), pack.data)
+        Run(spec, RunFolder(results / "runs" / name, deadline), spec.id(pack.data), pack.data)
         for spec, name in zip(pack.specs, pack.names, strict=True)
     ]
     with ExitStack() as stack:
