@@ -44,8 +44,11 @@ format: $(SETUP)  ## rewrite the files as `make check` wants them
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(SETUP)  ## GFLOP and updates per second of every algorithm
+bench: $(SETUP)  ## updates per second of every algorithm; planning, submitting and status of 10,000 runs
 	$(BIN)/python benchmarks/updates.py
+	$(BIN)/python benchmarks/planning.py
+	$(BIN)/python benchmarks/submitting.py
+	$(BIN)/python benchmarks/status.py
 
 d4rl: $(SETUP)  ## add the d4rl package, whose tables are then compared with ours in the tests
 	$(BIN)/python -m pip install -q -e '.[d4rl]'

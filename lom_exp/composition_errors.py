@@ -90,6 +90,8 @@ def _unknown_key(error: OmegaConfBaseException) -> str:
     ]
     if below:
         return f"{prefix}{name}: there is no such key; did you mean {prefix}{below[0]}?"
+    if not known:
+        return f"{prefix}{name}: there is no such key; a new one is given as +{prefix}{name}=..."
     return f"{prefix}{name}: there is no such key{_hint(name, known, prefix)}"
 
 

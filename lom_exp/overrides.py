@@ -5,6 +5,7 @@ must be, and where the group has no file of that name the choice is made up from
 """
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 from hydra.core.config_store import ConfigStore
@@ -16,16 +17,18 @@ CONF = Path(__file__).resolve().parents[1] / "conf"
 VALUE_GROUPS = ("M", "beta")  # groups of numbers that take any other
 
 
-def options(group: str) -> list[str]:
+@cache
+def options(group: str) -> tuple[str, ...]:
     """The choices a group has files for; numbers by size, before words."""
     names = [path.stem for path in (CONF / group).glob("*.yaml")]
     numbers = {name: number for name in names if (number := _number(name)) is not None}
-    return [*sorted(numbers, key=numbers.__getitem__), *sorted(set(names) - set(numbers))]
+    return (*sorted(numbers, key=numbers.__getitem__), *sorted(set(names) - set(numbers)))
 
 
-def groups() -> list[str]:
+@cache
+def groups() -> tuple[str, ...]:
     """The groups a user chooses from."""
-    return [group for group in sorted(path.name for path in CONF.iterdir()) if options(group)]
+    return tuple(name for name in sorted(path.name for path in CONF.iterdir()) if options(name))
 
 
 def quote_numbers(arguments: Sequence[str]) -> list[str]:

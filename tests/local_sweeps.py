@@ -58,6 +58,8 @@ class Lab:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            # A test that is itself run in the background of a shell would have it ignored.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
 
     def sweep(self, name: str) -> SweepFolder:
@@ -89,13 +91,17 @@ class Lab:
                     os.kill(pid, signal.SIGKILL)
 
 
+def state_of(process: Path) -> str:
+    """Of a process or thread in /proc, in its letter: R, S, D, T, Z; X where it is gone."""
+    try:
+        return (process / "stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "X"
+
+
 def is_alive(pid: int) -> bool:
     """Whether a process runs; a zombie does not."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state not in "ZX"
+    return state_of(Path(f"/proc/{pid}")) not in "ZX"
 
 
 def is_told_to_stop(pid: int) -> bool:
@@ -110,6 +116,7 @@ def frozen(pid: int) -> Iterator[int]:
     """A process that stands still meanwhile, so that it cannot end too early."""
     os.kill(pid, signal.SIGSTOP)
     try:
+        eventually(lambda: all(state_of(t) in "TX" for t in Path(f"/proc/{pid}/task").iterdir()))
         yield pid
     finally:
         with suppress(ProcessLookupError):

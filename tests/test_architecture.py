@@ -40,6 +40,7 @@ SAME_FLOOR = {
     "tracking": {"files"},
     "plan": {"trainer"},
     "datasets": {"envs"},  # a generator steps the environment that will score its data
+    "composition": {"sources"},
     "composition_errors": {"overrides"},
     "experiment": {"training"},
 }

@@ -273,9 +273,17 @@ def test_other_data_is_another_run():
 
 
 def test_execution_is_read_off_the_config():
-    execution = execution_config([compose(["vectorize=true", "device=cuda:1", "threads=2"])])
+    typed = ["vectorize=true", "device=cuda:1", "threads=2", "pack_size=7", "wait=false"]
+    execution, launch = execution_config([compose(typed)])
     assert (execution.vectorize, execution.device, execution.threads) == ("true", "cuda:1", 2)
     assert execution.tracking.enabled
+    assert (launch.pack_size, launch.retries, launch.wait) == (7, 2, False)
+
+
+@pytest.mark.parametrize("override", ["pack_size=0", "retries=-1", "pack_size=many"])
+def test_a_launch_that_makes_no_sense_is_refused(override):
+    with pytest.raises(ConfigError, match=override.partition("=")[0]):
+        execution_config([compose([override])])
 
 
 def test_runs_of_one_process_share_its_device():

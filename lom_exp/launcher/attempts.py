@@ -16,7 +16,7 @@ from lom_exp.errors import LomExpError
 from lom_exp.files import read_json
 from lom_exp.leases import holder
 from lom_exp.runs import FINAL, RunFolder
-from lom_exp.sweeps import SweepFolder
+from lom_exp.sweeps import Event, SweepFolder
 
 _IDLE = "stopped before it got any further"
 _MAX_IDLE_STOPS = 10  # in a row; after that the time limit is too short for any progress
@@ -45,12 +45,22 @@ class Attempts:
 
     def abandoned(self) -> list[Path]:
         """Folders of runs that have come to no end at all, good or bad."""
-        ends = (*FINAL, "failed", "lost")
-        return [path for path in self.folders if RunFolder(path).status not in ends]
+        return [path for path in self.unfinished() if not self._has_ended(path)]
+
+    def _has_ended(self, run: Path) -> bool:
+        said = RunFolder(run).position
+        return said.get("status") in ("failed", "lost") and said["time"] >= self.since
+
+    def has_failed(self) -> bool:
+        """Whether a worker has come to its end with runs that raised; those are not tried again."""
+        return any(event.event == "failed" for event in self._events())
 
     def position(self) -> int:
         """Updates that the pack's runs have done, all together."""
         return sum(int(RunFolder(path).position.get("step", 0)) for path in self.folders)
+
+    def _events(self) -> list[Event]:
+        return [event for event in self.sweep.events(self.pack) if event.time >= self.since]
 
     def started(self, job: str) -> None:
         """Note that a worker was started."""
@@ -75,7 +85,7 @@ class Attempts:
         if code == handover.INTERRUPTED:
             idle = self.position() <= self._began
             self.sweep.note_event(self.pack, "interrupted", job, _IDLE if idle else None)
-            stops = [e.reason for e in self.sweep.events(self.pack) if e.event == "interrupted"]
+            stops = [e.reason for e in self._events() if e.event == "interrupted"]
             if stops[-_MAX_IDLE_STOPS:] != [_IDLE] * _MAX_IDLE_STOPS:
                 return True
             mark(self.unfinished(), "lost", f"{_IDLE} {_MAX_IDLE_STOPS} times in a row")
@@ -88,8 +98,7 @@ class Attempts:
         Where none is left, the runs that it leaves unfinished are marked as lost.
         """
         self.sweep.note_event(self.pack, "lost", job, reason)
-        events = self.sweep.events(self.pack)
-        times = sum(event.event == "lost" and event.time >= self.since for event in events)
+        times = sum(event.event == "lost" for event in self._events())
         if times <= self.retries:
             log.warning("pack %s was lost (%s); attempt %d follows", self.pack, reason, times + 1)
             return True

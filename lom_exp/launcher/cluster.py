@@ -6,21 +6,24 @@ import io
 import logging
 import shlex
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import redirect_stderr
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import redirect_stderr, suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import submitit
+from submitit.core.utils import DelayedSubmission, FailedJobError, JobPaths
 
 from lom_exp import slurm, validation
 from lom_exp.errors import ConfigError
 from lom_exp.launcher import snapshot
 from lom_exp.launcher.attempts import Attempts
 from lom_exp.launcher.slurm_job import PackJob
-from lom_exp.slurm import JobState
+from lom_exp.slurm import JobState, SlurmError
 from lom_exp.sweeps import SweepFolder
 
+_FORGOTTEN = 60.0  # seconds for which a scheduler may leave a job out that it will list again
 log = logging.getLogger(__name__)
 
 
@@ -62,9 +65,11 @@ class SlurmQueue:
         self._sweep, self._code, self._config, self._retries = sweep, code, config, retries
         self._since = time.time()
         self._jobs = _active(sweep)  # by id; those of earlier commands are taken on
-        self._ended: dict[str, JobState] = {}
+        self._instruct(self._jobs)
+        self._states: dict[str, JobState] = {}
+        self._unlisted: dict[str, float] = {}  # jobs that Slurm did not list, since when
         self._left: _Job = {}  # packs that are to be submitted when there is room
-        self._most: int | None = None  # jobs that the cluster takes from this user at once
+        self._most: int | None = None  # jobs of this sweep that the cluster takes at once
 
     def put(self, packs: Mapping[str, Sequence[str]]) -> None:
         """Submit packs, given as the names of the runs of each.
@@ -72,7 +77,8 @@ class SlurmQueue:
         What exceeds the number of jobs that the cluster takes at once is kept for `poll`. Raises
         ConfigError with the scheduler's words where it takes none; then nothing stays submitted.
         """
-        jobs = _deal(list(packs), self._config.max_jobs)
+        most = self._config.max_jobs
+        jobs = _deal(list(packs), most and max(1, most - len(self._jobs)))
         size = slurm.limits().max_array_size
         arrays = [jobs[i : i + size] for i in range(0, len(jobs), size)]
         submitted: dict[str, _Job] = {}
@@ -81,44 +87,40 @@ class SlurmQueue:
             token = self._sweep.note_intent(
                 self.scheduler, array, {pack: packs[pack] for job in array for pack in job}
             )
-            try:
-                ids = self._submit(token, array)
-            except (submitit.core.utils.FailedJobError, OSError) as error:
-                words = _words(error)
-                self._sweep.note_refusal(token, words)
-                is_limit = slurm.is_limit(words)
-                if is_limit and len(array) > 1:
-                    half = len(array) // 2
-                    arrays[:0] = [array[:half], array[half:]]
-                elif is_limit and (submitted or self._jobs):
-                    rest = [pack for jobs in (array, *arrays) for job in jobs for pack in job]
-                    self._left = {pack: packs[pack] for pack in rest}
-                    self._most = len(submitted) + len(self._jobs)
-                    log.warning("the cluster takes no more jobs at once: %s", words)
-                    break
-                else:
-                    self._sweep.note_cancelled(list(submitted))
-                    slurm.cancel(submitted)
-                    raise ConfigError(
-                        f"Slurm refused the jobs; none is submitted: {words}"
-                    ) from None
-            else:
+            ids, words = self._submit(token, array)
+            if ids:
                 self._sweep.note_jobs(token, ids)
                 submitted |= {
                     id: {pack: packs[pack] for pack in job}
                     for id, job in zip(ids, array, strict=True)
                 }
+                continue
+            self._sweep.note_refusal(token, words)
+            is_limit = slurm.is_limit(words)
+            if is_limit and len(array) > 1:
+                half = len(array) // 2
+                arrays[:0] = [array[:half], array[half:]]
+            elif is_limit and (submitted or self._jobs or self._states):
+                if self._most is None:
+                    log.warning("the cluster takes no more jobs for now: %s", words)
+                rest = [pack for jobs in (array, *arrays) for job in jobs for pack in job]
+                self._left |= {pack: packs[pack] for pack in rest}
+                self._most = max(1, len(submitted) + len(self._jobs))
+                break
+            else:
+                self._sweep.note_cancelled(list(submitted))
+                slurm.cancel(submitted)
+                raise ConfigError(f"Slurm refused the jobs; none is submitted: {words}")
+        self._instruct(submitted)
         self._jobs |= submitted
 
-    @property
-    def left_out(self) -> int:
-        """How many packs wait for the cluster to take more jobs."""
-        return len(self._left)
+    def _submit(self, token: str, array: Sequence[Sequence[str]]) -> tuple[list[str], str]:
+        """Submit jobs, one of a list of packs, as an array.
 
-    def _submit(self, token: str, array: Sequence[Sequence[str]]) -> list[str]:
-        """Submit jobs, one of a list of packs, as an array; returns their ids in this order."""
-        config, sweep = self._config, str(self._sweep.path)
-        executor = submitit.SlurmExecutor(self._sweep.path / "jobs")
+        Returns their ids in this order, or none and what the scheduler said.
+        """
+        config = self._config
+        executor = submitit.SlurmExecutor(self._files)
         executor.update_parameters(
             job_name=token,
             setup=[*config.setup, *_environment(self._code, config.cpus)],
@@ -133,6 +135,7 @@ class SlurmQueue:
             array_parallelism=config.array_parallelism or len(array),
             signal_delay_s=config.signal_delay,
             stderr_to_stdout=True,
+            time=None,  # or submitit makes it five minutes
             wckey=None,  # for accounts that have none, submitit's own would be an error
             additional_parameters={
                 "requeue": True,
@@ -140,13 +143,29 @@ class SlurmQueue:
                 **config.sbatch,
             },
         )
-        # submitit prints the scheduler's words as well as raising them.
-        with redirect_stderr(io.StringIO()), executor.batch():
-            jobs = [
-                executor.submit(PackJob(sweep, list(packs), self._retries, self._since))
-                for packs in array
-            ]
-        return [str(job.job_id) for job in jobs]
+        try:
+            # submitit prints the scheduler's words as well as raising them.
+            with redirect_stderr(io.StringIO()), executor.batch():
+                jobs = [executor.submit(self._work(packs)) for packs in array]
+        except (FailedJobError, OSError) as error:
+            # A scheduler that was too busy to answer may have taken them all the same.
+            return _find(token, len(array)), _words(error)
+        return [str(job.job_id) for job in jobs], ""
+
+    @property
+    def _files(self) -> Path:
+        """Where submitit keeps what belongs to its jobs."""
+        return self._sweep.path / "jobs"
+
+    def _work(self, packs: Iterable[str]) -> PackJob:
+        return PackJob(str(self._sweep.path), list(packs), self._retries, self._since)
+
+    def _instruct(self, jobs: Mapping[str, _Job]) -> None:
+        """Give jobs their packs that were submitted when submitit could not come to do so."""
+        for job, packs in jobs.items():
+            path = JobPaths(self._files, job).submitted_pickle
+            if not path.exists():  # a job that has begun looks for it for a minute
+                DelayedSubmission(self._work(packs)).dump(path)
 
     @property
     def runs(self) -> set[str]:
@@ -160,23 +179,47 @@ class SlurmQueue:
 
     def poll(self) -> dict[str, JobState]:
         """Submit again what was lost, and what a limit has kept out; the states of all jobs."""
-        states = slurm.states(self._jobs)
+        try:
+            states = slurm.states(self._jobs)
+        except SlurmError as error:
+            log.warning("the jobs go on, though Slurm cannot be asked for now: %s", error)
+            return self._states
+        cancelled = []
         for job, packs in list(self._jobs.items()):
+            if job in states:
+                self._unlisted.pop(job, None)
+            elif time.monotonic() - self._unlisted.setdefault(job, time.monotonic()) < _FORGOTTEN:
+                continue
             state = states.get(job, JobState("GONE", "", "Slurm no longer knows the job"))
+            self._states[job] = state
             if not slurm.is_over(state.state) and job in states:
                 continue
             del self._jobs[job]
-            self._ended[job] = state
-            if state.state != "COMPLETED" and not state.state.startswith("CANCELLED"):
+            if state.state == "CANCELLED":
+                cancelled.append(job)
+            elif state.state != "COMPLETED":
                 self._left |= self._lost(job, packs, state)
-        if self._left and (self._most is None or len(self._jobs) < self._most):
-            left, self._left = self._left, {}
-            self.put(left)
-        return self._ended | states
+        if cancelled and self._sweep.ledger().cancelled.intersection(cancelled):
+            self._left = {}  # by `cancel`, which means the whole sweep
+        self._refill()
+        return self._states
+
+    def _refill(self) -> None:
+        """Submit what is left, or as much of it as the cluster is known to take."""
+        room = len(self._left) if self._most is None else self._most - len(self._jobs)
+        packs = dict(islice(self._left.items(), max(room, 0)))
+        if not packs:
+            return
+        self._left = {pack: runs for pack, runs in self._left.items() if pack not in packs}
+        self.put(packs)
+        if self._most is not None and not packs.keys() & self._left.keys():
+            self._most += 1  # the limit may be one of all this user's jobs, and others end too
 
     def stop(self) -> dict[str, JobState]:
         """Leave the jobs to themselves."""
-        return self.poll()
+        with suppress(SlurmError):
+            self._states |= slurm.states(self._jobs)
+        return self._states
 
     def _lost(self, job: str, packs: _Job, state: JobState) -> _Job:
         """Of the packs of a job that is over, those that it left in the middle of their work."""
@@ -197,6 +240,15 @@ def cancel(sweep: SweepFolder) -> list[str]:
     return jobs
 
 
+def _find(token: str, count: int) -> list[str]:
+    """The ids of a submission's jobs, by the token in their name; empty where there are none."""
+    found = next(iter(slurm.named(token)), None)
+    if found is None:
+        return []
+    array = found.partition("_")[0]
+    return [f"{array}_{i}" for i in range(count)] if count > 1 else [array]
+
+
 def _active(sweep: SweepFolder) -> dict[str, _Job]:
     """A sweep's jobs that are not over, by id.
 
@@ -208,11 +260,9 @@ def _active(sweep: SweepFolder) -> dict[str, _Job]:
         if submission.scheduler != SlurmQueue.scheduler or submission.refused is not None:
             continue
         if ids is None:
-            found = next(iter(slurm.named(submission.token)), None)
-            if found is None:
+            ids = _find(submission.token, len(submission.packs))
+            if not ids:
                 continue
-            array, tasks = found.partition("_")[0], len(submission.packs)
-            ids = [f"{array}_{i}" for i in range(tasks)] if tasks > 1 else [array]
             sweep.note_jobs(submission.token, ids)
         for job, packs in zip(ids, submission.packs, strict=True):
             known[job] = {pack: submission.runs[pack] for pack in packs}

@@ -4,6 +4,7 @@ Every command is a sweep, of one run or of many. Whatever needs torch is importe
 needed, so that `--help` answers at once.
 """
 
+import gc
 import hashlib
 import json
 import os
@@ -63,6 +64,7 @@ def main() -> int:
             from lom_exp import configuration
 
             configuration.register()
+            gc.freeze()  # of the imports nothing becomes garbage; a large sweep makes much of it
             _hydra_main("config")
     except KeyboardInterrupt:
         print("interrupted; the same command again goes on", file=sys.stderr)  # noqa: T201
@@ -171,9 +173,11 @@ class PackLauncher(Launcher):
         survey = control.carry_out(specs, settings, Sweep(name, command, overrides))
         if not settings.launch.wait:
             print(  # noqa: T201
-                f"{table.headline(survey).plain}\n"
+                table.headline(survey).plain,
                 f"Nothing waits for them here. `{table.COMMAND} status {survey.sweep.in_words}` "
-                "shows how they fare, with --watch all the time."
+                "shows how they fare, with --watch all the time.",
+                *(line.plain for line in table.next_step(survey)),
+                sep="\n",
             )
         else:
             control.require_finished(survey)

@@ -35,6 +35,7 @@ from lom_exp.sweeps import SweepFolder
 from lom_exp.training import Run
 
 GPU_PACK_SIZE = 32  # runs; a pack that turns out too large for the memory is split
+_SECONDS_TO_STOP = 60.0  # of a launcher that is told to
 _FIRST_PAUSE = 0.1  # seconds between two looks at a sweep; the pauses grow
 
 
@@ -165,23 +166,28 @@ def forecast(name: str, specs: Sequence[RunSpec], settings: Settings) -> str:
 def cancel(folder: SweepFolder) -> str:
     """Stop what is at work on a sweep; returns what was done, in words.
 
-    Raises LomExpError where that is out of reach: a launcher on another machine.
+    Raises LomExpError where that is out of reach: workers on another machine.
     """
     done = []
-    if any(s.scheduler == SlurmQueue.scheduler for s in folder.ledger().submissions):
+    has_jobs = any(s.scheduler == SlurmQueue.scheduler for s in folder.ledger().submissions)
+    if has_jobs:
         slurm.require()
-        count = len(cluster.cancel(folder))
-        done.append(f"{count} job{'s' * (count != 1)} cancelled")
     launcher = holder(folder.path)
-    if launcher is not None:
-        owner = launcher.owner
-        if owner.host != Owner.of_this_process().host:
-            raise LomExpError(
-                f"{folder.name} is looked after by process {owner.pid} on {owner.host}; give the "
-                "command there"
-            )
-        os.kill(owner.pid, signal.SIGTERM)
-        done.append(f"process {owner.pid} was told to stop; its workers leave checkpoints")
+    elsewhere = launcher is not None and launcher.owner.host != Owner.of_this_process().host
+    if launcher is not None and not elsewhere:
+        os.kill(launcher.owner.pid, signal.SIGTERM)
+        checkpoints = "" if has_jobs else "; its workers leave checkpoints"
+        done.append(f"process {launcher.owner.pid} was told to stop{checkpoints}")
+    if has_jobs:
+        # A launcher here may be submitting; one elsewhere learns of it from the sweep's folder.
+        with contextlib.nullcontext() if elsewhere else folder.alone(_SECONDS_TO_STOP):
+            count = len(cluster.cancel(folder))
+        done.append(f"{count} job{'s' * (count != 1)} cancelled")
+    elif launcher is not None and elsewhere:
+        raise LomExpError(
+            f"{folder.name} is looked after by process {launcher.owner.pid} on "
+            f"{launcher.owner.host}; give the command there"
+        )
     return "; ".join(done) or "nothing is at work on it"
 
 
@@ -220,7 +226,7 @@ def _hand_out(folder: SweepFolder, runs: Sequence[Run], settings: Settings) -> S
         queue.put({pack.id: list(pack.names) for pack in divided})
     surveyor = Surveyor(folder)
     if not launch.wait:
-        return surveyor.look(queue.poll())
+        return surveyor.look()._replace(launcher=False)  # as soon as this one ends
     with _mirror(folder, runs, settings):
         survey = _watch(queue, surveyor)
     _report(folder, settings)
@@ -319,7 +325,7 @@ def _leave_to_another_process(folder: SweepFolder) -> Survey:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    return Surveyor(folder).look({})
+    return Surveyor(folder).look({})._replace(launcher=True)
 
 
 def _workers_track(settings: Settings) -> bool:

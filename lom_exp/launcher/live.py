@@ -55,6 +55,8 @@ class LiveTable:
         traceback: TracebackType | None,
     ) -> None:
         if not self._console.is_terminal:
+            if self._survey is not None:
+                self._say(_summary(self._survey))
             return
         self._live.stop()
         for handler, stream in self._handlers:
@@ -64,10 +66,10 @@ class LiveTable:
 
     def update(self, survey: Survey) -> None:
         """Show the sweep as it is now."""
+        self._survey = survey
         if not self._console.is_terminal:
             self._tell(survey)
             return
-        self._survey = survey
         lines = table.lines(survey, table.Room.of(self._console, scrolls=False))
         for line in lines:
             line.no_wrap, line.overflow = True, "ellipsis"
@@ -80,7 +82,10 @@ class LiveTable:
         now = time.monotonic()
         if first or now - self._last_line >= PLAIN_INTERVAL:
             self._last_line = now
-            lines.append(f"{table.headline(survey).plain}; {table.progress_in_words(survey)}")
+            lines.append(_summary(survey))
+        self._say(*lines)
+
+    def _say(self, *lines: str) -> None:
         self._console.file.write("".join(f"{line}\n" for line in lines))
         self._console.file.flush()
 
@@ -88,6 +93,10 @@ class LiveTable:
         before = self._states.get(row.name)
         was_at_work = before in ("running", "interrupted")
         return row.state != before and (row.state in _EVENTS or was_at_work)
+
+
+def _summary(survey: Survey) -> str:
+    return f"{table.headline(survey).plain}; {table.progress_in_words(survey)}"
 
 
 def _event(row: Row) -> str:

@@ -46,15 +46,15 @@ class PackJob:
         failed: list[Path] = []
         with _Worker(str(submitit.JobEnvironment().paths.stdout)) as worker:
             for pack in attempts:
-                code, again = handover.DONE, bool(pack.unfinished())
-                while again:
+                # A job that is started again passes over the packs that it has brought to an end.
+                code, again = handover.DONE, bool(pack.unfinished()) and not pack.has_failed()
+                while again and not worker.stopping:
                     pack.started(worker.job)
                     code = worker.train(sweep.path / "packs" / f"{pack.pack}.json")
                     again = pack.again(worker.job, code)
-                    if worker.stopping:
-                        if again:
-                            _requeue(worker.job)
-                        return
+                if again:
+                    _requeue(worker.job)
+                    return
                 if code != handover.ELSEWHERE:
                     failed += pack.unfinished()
         if failed:

@@ -65,7 +65,7 @@ def show(survey: Survey, console: Console, *, every_run: bool = False) -> None:
 def lines(survey: Survey, room: Room | None, *, every_run: bool = False) -> list[Text]:
     """The lines of a sweep: how far it is, its runs, what went wrong, what to do next."""
     head = [*_headlines(survey, room), *_progress(survey, room)]
-    tail = _troubles(survey, room, every_run=every_run) + _next_step(survey)
+    tail = _troubles(survey, room, every_run=every_run) + next_step(survey)
     if room is None or every_run:
         shown = _individually(survey.rows)
     else:
@@ -410,7 +410,8 @@ def _troubles(survey: Survey, room: Room | None, *, every_run: bool) -> list[Tex
     return lines
 
 
-def _next_step(survey: Survey) -> list[Text]:
+def next_step(survey: Survey) -> list[Text]:
+    """What keeps runs from being done, and the commands that have them done; often nothing."""
     lines = []
     waiting, missing = survey.count("waiting"), survey.count(*MISSING)
     if survey.refused is not None and waiting:
