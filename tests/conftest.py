@@ -14,6 +14,14 @@ from slurm_cluster import (  # noqa: F401
 )
 
 
+LONGEST_FILES = ("test_slurm_sweeps.py", "test_local_sweeps.py", "test_faults.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest, so that none of several processes ends with them."""
+    items.sort(key=lambda item: item.path.name not in LONGEST_FILES)  # and else as they were
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
     """The networks of the tests are too small for threads to pay."""

@@ -112,7 +112,8 @@ def go_on(folder: SweepFolder) -> Survey:
     settings = Settings.of(plain)
     if settings.cluster:
         slurm.require()
-        settings = replace(settings, launch=replace(settings.launch, wait=False))
+    # Workers on this machine would end with this process; jobs on a cluster go on.
+    settings = replace(settings, launch=replace(settings.launch, wait=settings.cluster is None))
     runs: dict[str, Run] = {}
     for pack in dict.fromkeys(newest.values()):
         read = packfiles.read(folder.path / "packs" / f"{pack}.json")
