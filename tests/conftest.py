@@ -13,7 +13,6 @@ from slurm_cluster import (  # noqa: F401
     running_cluster,
 )
 
-
 LONGEST_FILES = ("test_slurm_sweeps.py", "test_local_sweeps.py", "test_faults.py")
 
 

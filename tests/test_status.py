@@ -541,6 +541,7 @@ def test_where_nobody_watches_there_is_a_line_for_what_happens(one: Fabricated) 
         "run is running on n1",
         "run is queued again, at update 400",
         "run failed: ValueError: it is no number",
+        "main: 1 run: 1 failed; 40% of all updates, took 0 s",
     ]
 
 
