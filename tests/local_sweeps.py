@@ -42,8 +42,9 @@ def eventually(look: Callable[[], Found]) -> Found:
 class Lab:
     """A folder of results, the commands that fill it, and the processes they start."""
 
-    def __init__(self, data: Path, results: Path) -> None:
+    def __init__(self, data: Path, results: Path, env: dict[str, str] | None = None) -> None:
         self.data, self.results = data, results
+        self.env = env  # of the commands; None is that of the tests
 
     def arguments(self, *more: str) -> list[str]:
         """Of a command line of launch.py."""
@@ -54,6 +55,7 @@ class Lab:
         return subprocess.Popen(
             [sys.executable, str(root / "launch.py"), *self.arguments(*more)],
             cwd=root,
+            env=self.env,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -104,11 +106,11 @@ def is_alive(pid: int) -> bool:
     return state_of(Path(f"/proc/{pid}")) not in "ZX"
 
 
-def is_told_to_stop(pid: int) -> bool:
-    """Whether SIGTERM waits for a frozen process to go on."""
+def is_told_to_stop(pid: int, number: signal.Signals = signal.SIGTERM) -> bool:
+    """Whether a signal waits for a frozen process to go on."""
     fields = Path(f"/proc/{pid}/status").read_text().splitlines()
     [pending] = [field.split()[1] for field in fields if field.startswith("ShdPnd")]
-    return bool(int(pending, 16) >> (signal.SIGTERM - 1) & 1)
+    return bool(int(pending, 16) >> (number - 1) & 1)
 
 
 @contextmanager

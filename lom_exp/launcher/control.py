@@ -22,6 +22,7 @@ from lom_exp import datasets, experiment, packfiles, packs, plan, slurm, trackin
 from lom_exp.code_version import ROOT
 from lom_exp.datasets import EnvConfig
 from lom_exp.errors import DataError, LomExpError
+from lom_exp.handover import TRACKING_VARIABLE
 from lom_exp.launcher import cluster, local, snapshot
 from lom_exp.launcher.cluster import ClusterConfig, SlurmQueue
 from lom_exp.launcher.live import LiveTable
@@ -223,6 +224,10 @@ def _hand_out(folder: SweepFolder, runs: Sequence[Run], settings: Settings) -> S
     ]
     with ThreadPoolExecutor() as pool:  # most of the time goes by until the disk has them
         list(pool.map(partial(packfiles.write, folder.path / "packs"), divided))
+    uri = execution.tracking.uri
+    # A `retry` knows it without its password, and leaves the variable to the user.
+    if uri and _workers_track(settings) and "://***@" not in uri:
+        os.environ[TRACKING_VARIABLE] = uri  # which sbatch hands on to the jobs
     if divided:
         queue.put({pack.id: list(pack.names) for pack in divided})
     surveyor = Surveyor(folder)
@@ -245,9 +250,9 @@ def _divide(
     runs: Sequence[Run], todo: Sequence[Run], settings: Settings, slots: Sequence[Slot]
 ) -> list[tuple[list[Run], int]]:
     """The packs of what is to be done of a sweep's runs, and the threads of each."""
-    # On cores alone the runs of a pack are trained one after the other: no core is to be idle.
-    spread = max(1, -(-len(runs) // len(slots)))
-    size = settings.launch.pack_size or (GPU_PACK_SIZE if slots[0].gpu else spread)
+    spread = max(1, -(-len(runs) // len(slots)))  # no GPU, and no core, is to be idle
+    # On cores alone the runs of a pack are trained one after the other, however many they are.
+    size = settings.launch.pack_size or (min(GPU_PACK_SIZE, spread) if slots[0].gpu else spread)
     if settings.execution.threads:
         threads = settings.execution.threads
     elif settings.cluster:
