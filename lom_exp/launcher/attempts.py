@@ -55,6 +55,10 @@ class Attempts:
         """Whether a worker has come to its end with runs that raised; those are not tried again."""
         return any(event.event == "failed" for event in self._events())
 
+    def is_interrupted(self) -> bool:
+        """Whether the pack's last worker was asked to stop, and left checkpoints."""
+        return [event.event for event in self._events()][-1:] == ["interrupted"]
+
     def position(self) -> int:
         """Updates that the pack's runs have done, all together."""
         return sum(int(RunFolder(path).position.get("step", 0)) for path in self.folders)
@@ -88,14 +92,14 @@ class Attempts:
             stops = [e.reason for e in self._events() if e.event == "interrupted"]
             if stops[-_MAX_IDLE_STOPS:] != [_IDLE] * _MAX_IDLE_STOPS:
                 return True
-            mark(self.unfinished(), "lost", f"{_IDLE} {_MAX_IDLE_STOPS} times in a row")
+            mark_lost(self.abandoned(), f"{_IDLE} {_MAX_IDLE_STOPS} times in a row")
             return False
         return self.lost(job, _explain(code))
 
     def lost(self, job: str, reason: str) -> bool:
         """Note that a worker was lost; returns whether a retry is left.
 
-        Where none is left, the runs that it leaves unfinished are marked as lost.
+        Where none is left, the runs that it leaves without an end are marked as lost.
         """
         self.sweep.note_event(self.pack, "lost", job, reason)
         times = sum(event.event == "lost" for event in self._events())
@@ -103,22 +107,22 @@ class Attempts:
             log.warning("pack %s was lost (%s); attempt %d follows", self.pack, reason, times + 1)
             return True
         log.error("pack %s was lost (%s), for the last time", self.pack, reason)
-        mark(self.unfinished(), "lost", f"lost {times} times, at last: {reason}")
+        mark_lost(self.abandoned(), f"lost {times} times, at last: {reason}")
         return False
 
 
-def mark(folders: Sequence[Path], status: str, message: str) -> None:
-    """Write a status to runs that no process is at work on, and that have none of their own."""
+def mark_lost(folders: Sequence[Path], message: str) -> None:
+    """Write so, and why, to the folders of runs that no process is at work on."""
     for path in folders:
         try:
             with RunFolder(path) as folder:
                 before = folder.position
-                if before.get("status") in (*FINAL, "failed"):
+                if before.get("status") in FINAL:
                     continue
                 kept = ("phase", "update", "step", "total", "score", "updates_per_second")
-                folder.write_status(status, {k: before[k] for k in kept if k in before}, message)
+                folder.write_status("lost", {k: before[k] for k in kept if k in before}, message)
         except (LomExpError, OSError) as error:
-            log.error("cannot mark %s as %s: %s", path, status, error)
+            log.error("cannot mark %s as lost: %s", path, error)
 
 
 def _explain(code: int) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import shlex
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import redirect_stderr, suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, redirect_stderr, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -145,7 +146,7 @@ class SlurmQueue:
         )
         try:
             # submitit prints the scheduler's words as well as raising them.
-            with redirect_stderr(io.StringIO()), executor.batch():
+            with redirect_stderr(io.StringIO()), _out_of_any_job(), executor.batch():
                 jobs = [executor.submit(self._work(packs)) for packs in array]
         except (FailedJobError, OSError) as error:
             # A scheduler that was too busy to answer may have taken them all the same.
@@ -227,7 +228,10 @@ class SlurmQueue:
         for pack, runs in packs.items():
             attempts = Attempts(self._sweep, pack, self._retries, self._since)
             reason = f"{state.state} {state.reason}".strip()
-            if attempts.abandoned() and attempts.lost(job, f"its job ended as {reason}"):
+            if not attempts.abandoned():
+                continue
+            # One that was to be queued again, and was not, has stopped in good order.
+            if attempts.is_interrupted() or attempts.lost(job, f"its job ended as {reason}"):
                 again[pack] = runs
         return again
 
@@ -238,6 +242,15 @@ def cancel(sweep: SweepFolder) -> list[str]:
     sweep.note_cancelled(jobs)
     slurm.cancel(jobs)
     return jobs
+
+
+@contextmanager
+def _out_of_any_job() -> Iterator[None]:
+    """Submitted jobs inherit nothing of the job that the launcher may itself run in."""
+    where = {name: os.environ[name] for name in ("SLURM_CONF",) if name in os.environ}
+    with submitit.helpers.clean_env() if slurm.this_job() else nullcontext():
+        os.environ.update(where)
+        yield
 
 
 def _find(token: str, count: int) -> list[str]:
