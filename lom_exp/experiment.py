@@ -7,8 +7,8 @@ import platform
 import signal
 import threading
 import traceback
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
@@ -20,6 +20,7 @@ from lom_exp.code_version import code_version
 from lom_exp.datasets import Dataset, EnvConfig
 from lom_exp.errors import ConfigError, DataError, LomExpError, SimulationError
 from lom_exp.leases import Heartbeat, LeaseHeld
+from lom_exp.precision import default_dtype
 from lom_exp.runs import FINAL, RunFolder
 from lom_exp.runspec import ExecutionConfig, RunSpec, Sweep
 from lom_exp.sweeps import SweepFolder
@@ -176,7 +177,7 @@ def _train_pack(
         if not free:
             return
         stack.enter_context(Heartbeat([run.folder.lease for run in free]))
-        stack.enter_context(_default_dtype(pack[0].spec.dtype))
+        stack.enter_context(default_dtype(pack[0].spec.dtype))
         try:
             device = resolve_device(execution.device)
             data = _load(free, device)
@@ -279,16 +280,6 @@ def _fail(runs: Sequence[Run], message: str) -> None:
 def _without_credentials(config: dict[str, Any]) -> dict[str, Any]:
     uri = config["tracking"]["uri"]
     return {**config, "tracking": {**config["tracking"], "uri": uri and tracking.redact(uri)}}
-
-
-@contextmanager
-def _default_dtype(name: str) -> Iterator[None]:
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(getattr(torch, name))
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
 
 
 def _record(

@@ -61,7 +61,7 @@ def read(path: Path) -> Pack:
     try:
         execution = dict(content["execution"])
         execution["tracking"] = TrackingConfig(**execution["tracking"])
-        specs = [_spec(_merged(content["shared"], run["spec"])) for run in content["runs"]]
+        specs = [spec_of(_merged(content["shared"], run["spec"])) for run in content["runs"]]
         names = [run["name"] for run in content["runs"]]
         return Pack(
             content["sweep"],
@@ -87,7 +87,9 @@ def _plain(spec: RunSpec, nodes: dict[int, Any]) -> dict[str, Any]:
     return plain
 
 
-def _spec(plain: Mapping[str, Any]) -> RunSpec:
+def spec_of(plain: Mapping[str, Any]) -> RunSpec:
+    """The run whose fields these are, in plain containers; KeyError or TypeError for others."""
+
     def tuples(values: Mapping[str, Any]) -> dict[str, Any]:
         return {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
 

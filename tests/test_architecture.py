@@ -11,14 +11,14 @@ ROOT = Path(__file__).parent.parent
 
 FLOORS: list[set[str]] = [
     {"errors", "handover", "types", "random", "networks", "distributions", "validation"}
-    | {"critics", "policies", "mixtures", "autoencoders", "batch_norm"},
+    | {"critics", "policies", "mixtures", "autoencoders", "batch_norm", "precision"},
     {"files", "slurm", "leases", "runs", "sweeps", "checkpoints", "code_version", "rates"}
     | {"datasets", "envs", "tracking", "packs", "progress"}
     | {"overrides", "sources", "composition", "composition_errors"},
     {"algorithms", "runspec"},
     {"trainer", "evaluation", "packfiles", "plan", "checks"},
-    {"training", "experiment", "configuration"},
-    {"worker", "launcher"},
+    {"training", "experiment", "configuration", "trained"},
+    {"worker", "launcher", "watch"},
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 # Within a floor a module may import another one, but never back: those that do, and whom.
@@ -39,7 +39,11 @@ SAME_FLOOR = {
     "rates": {"files"},
     "tracking": {"files"},
     "plan": {"trainer"},
-    "datasets": {"envs"},  # a generator steps the environment that will score its data
+    "datasets": {
+        "envs",
+        "files",
+        "code_version",
+    },  # a generator steps the environment that will score its data
     "composition": {"sources"},
     "composition_errors": {"overrides"},
     "experiment": {"training"},

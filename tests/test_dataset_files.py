@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 import threading
-import time
-import types
-from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 import pytest
 from dataset_files import NAME, RAW, TWO_TIMED_OUT, env, own_home, recorded, write  # noqa: F401
 
-from lom_exp.datasets import EnvConfig, Preprocessing, fingerprint, load, locate
+from lom_exp.datasets import Preprocessing, fingerprint, load, locate
 from lom_exp.datasets.rows import read_hdf5
 from lom_exp.errors import ConfigError, DataError
 
@@ -249,75 +244,6 @@ def test_a_file_name_cannot_lead_out_of_its_folder(file):
 def test_a_wrong_setting_is_refused_as_it_is_made(make, message):
     with pytest.raises(ConfigError, match=message):
         make()
-
-
-class Generator(types.ModuleType):
-    """Stands for the module that needs the simulator."""
-
-    def __init__(self) -> None:
-        super().__init__("lom_exp.datasets.fetch")
-        self.calls = 0
-        self.error: Exception | None = None
-
-    def generate(self, env: EnvConfig, path: Path) -> None:
-        self.calls += 1
-        time.sleep(0.05)  # long enough for others to ask
-        write(path, TWO_TIMED_OUT, provenance="generated", recipe=f"seed {env.generator_seed}")
-        if self.error is not None:
-            raise self.error
-
-
-@pytest.fixture
-def generator(monkeypatch):
-    import lom_exp.datasets
-
-    module = Generator()
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setattr(lom_exp.datasets, "fetch", module, raising=False)
-    return module
-
-
-def fetch_reach(**fields: Any) -> EnvConfig:
-    return env(source="fetch_reach", file="", **fields)
-
-
-def test_a_dataset_is_generated_once_for_each_set_of_parameters(generator, tmp_path):
-    first = locate(fetch_reach(num_trajectories=4))
-    assert first.parent == tmp_path / "cache" / "lom-exp" / "datasets"
-    assert locate(fetch_reach(num_trajectories=4)) == first
-    assert generator.calls == 1
-    others = {
-        locate(fetch_reach(num_trajectories=8)),
-        locate(fetch_reach(num_trajectories=4, generator_seed=1)),
-        locate(fetch_reach(num_trajectories=4, expert_noise=0.1)),
-    }
-    assert len(others | {first}) == 4
-    dataset = load(fetch_reach(num_trajectories=4, generator_seed=1), Preprocessing(), "cpu")
-    assert (dataset.record["provenance"], dataset.record["recipe"]) == ("generated", "seed 1")
-    assert generator.calls == 4
-
-
-def test_generated_data_goes_to_lom_data_dir_where_it_is_set(generator, tmp_path, monkeypatch):
-    monkeypatch.setenv("LOM_DATA_DIR", str(tmp_path))
-    assert locate(fetch_reach()).parent == tmp_path
-
-
-def test_many_that_start_together_generate_once(generator):
-    threads = [threading.Thread(target=locate, args=(fetch_reach(),)) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert generator.calls == 1
-
-
-def test_a_generation_that_failed_leaves_no_dataset(generator):
-    generator.error = OSError("disk full")
-    with pytest.raises(DataError, match=r"cannot be written .*disk full"):
-        locate(fetch_reach())
-    generator.error = None
-    assert load(fetch_reach(), RAW, "cpu").record["rows"] == 10
-    assert generator.calls == 2
 
 
 def test_a_fingerprint_is_the_sha256_and_follows_the_file(tmp_path):

@@ -211,7 +211,7 @@ def test_an_unknown_environment_is_refused_with_the_nearest_name():
         make("xyz", 1)
 
 
-@pytest.mark.parametrize("environment", ENVIRONMENTS)
+@pytest.mark.parametrize("environment", [name for name in ENVIRONMENTS if name != "Rings"])
 def test_another_mujoco_is_refused_with_the_reason_and_the_remedy(environment, monkeypatch):
     monkeypatch.setattr(mujoco, "__version__", "3.5.0")
     with pytest.raises(SimulationError, match=r"3\.5\.0 .* margins .* pip install mujoco==3\.4\.0"):

@@ -6,19 +6,15 @@ the name of a file, or what it says of itself, does not make it D4RL's.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from filelock import FileLock
 
-from lom_exp.datasets import d4rl_package, transitions
-from lom_exp.datasets.config import EnvConfig, Preprocessing
+from lom_exp.datasets import d4rl_package, generation, transitions
+from lom_exp.datasets.config import GENERATED, EnvConfig, Preprocessing
 from lom_exp.datasets.download import download
-from lom_exp.datasets.fingerprint import fingerprint
+from lom_exp.datasets.fingerprint import arrays_sha256, file_sha256, fingerprint
 from lom_exp.datasets.folders import cache_folder, d4rl_folder, user_folder, writable_folder
 from lom_exp.datasets.rows import read_hdf5
 from lom_exp.datasets.transitions import Normalizer
@@ -36,10 +32,6 @@ __all__ = [
     "load",
     "locate",
 ]
-
-# To be raised when the module `fetch` comes to draw other data from the same parameters, so that
-# no run takes a file that the earlier one made.
-_GENERATOR_VERSION = 1
 
 
 class Dataset(NamedTuple):
@@ -62,7 +54,7 @@ def load(env: EnvConfig, preprocessing: Preprocessing, device: torch.device | st
         rows, attributes = read_hdf5(path)
     culprit = str(path or env.name)
     prepared = transitions.build(rows, preprocessing, device, culprit)
-    sha256 = fingerprint(path) if path else None
+    sha256 = _fingerprint(env, path) if path else None
     record = {
         "name": env.name,
         "source": env.source,
@@ -76,10 +68,14 @@ def load(env: EnvConfig, preprocessing: Preprocessing, device: torch.device | st
 
 
 def identify(env: EnvConfig) -> str:
-    """What tells this data from all other: a file's sha256; raises DataError as `locate` does."""
+    """What tells this data from all other: a file's sha256; raises DataError as `locate` does.
+
+    Of generated data it is the arrays': a generated file also says which commit made it, and that
+    makes no other data.
+    """
     if env.source == "d4rl_package":
         return f"{env.source}:{env.name}"
-    return fingerprint(locate(env))
+    return _fingerprint(env, locate(env))
 
 
 def identify_if_present(env: EnvConfig) -> str | None:
@@ -87,7 +83,7 @@ def identify_if_present(env: EnvConfig) -> str | None:
     if env.source == "d4rl_package":
         return identify(env)
     path = _find(env)
-    return fingerprint(path) if path else None
+    return _fingerprint(env, path) if path else None
 
 
 def locate(env: EnvConfig) -> Path:
@@ -97,14 +93,12 @@ def locate(env: EnvConfig) -> Path:
     What is downloaded or generated goes to $LOM_DATA_DIR if that may be written, else to
     ~/.d4rl/datasets (downloads) or the cache folder (generated data).
     """
-    found = _find(env)
-    if found is not None:
-        return found
     name, folder = _place(env)
-    target = writable_folder(folder) / name
-    if env.source == "fetch_reach":
-        _generate(env, target)
-    else:
+    found = _find(env)
+    target = found or writable_folder(folder) / name
+    if env.source in GENERATED and env.path is None:
+        generation.generate(env, target)
+    elif found is None:
         download(env.url, target, env.bytes, env.sha256)
     return target
 
@@ -123,7 +117,7 @@ def _find(env: EnvConfig) -> Path | None:
     for folder in folders:
         if (folder / name).is_file():
             return folder / name
-    if env.source != "fetch_reach" and not env.url:
+    if env.source not in GENERATED and not env.url:
         raise DataError(
             f"{name} is in none of {', '.join(map(str, folders))} and env.url is empty; "
             "copy it there, or give it as env.path=/folder/file.hdf5"
@@ -133,35 +127,13 @@ def _find(env: EnvConfig) -> Path | None:
 
 def _place(env: EnvConfig) -> tuple[str, Path]:
     """A dataset's file name, and the folder it is kept in where $LOM_DATA_DIR does not say."""
-    if env.source == "fetch_reach":
-        parameters = [
-            _GENERATOR_VERSION,
-            env.environment,
-            env.num_trajectories,
-            env.generator_seed,
-            env.expert_noise,
-        ]
-        digest = hashlib.sha256(json.dumps(parameters).encode()).hexdigest()[:12]
-        return f"{env.source}-{digest}.hdf5", cache_folder() / "datasets"
+    if env.source in GENERATED:
+        return generation.file_name(env), cache_folder() / "datasets"
     return env.file, d4rl_folder()
 
 
-def _generate(env: EnvConfig, target: Path) -> None:
-    """Make a dataset, once for all runs with these parameters of the generator."""
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{target}.lock"):
-            if not target.is_file():  # made by another process while this one waited
-                from lom_exp.datasets import fetch  # needs the simulator, which nothing else does
-
-                partial = target.with_name(target.name + ".part")
-                fetch.generate(env, partial)
-                os.replace(partial, target)
-    except OSError as error:
-        raise DataError(
-            f"{target}: cannot be written ({error}); free the disk or give another folder "
-            "as LOM_DATA_DIR"
-        ) from error
+def _fingerprint(env: EnvConfig, path: Path) -> str:
+    return fingerprint(path, arrays_sha256 if env.source in GENERATED else file_sha256)
 
 
 def _provenance(env: EnvConfig, sha256: str | None, attributes: dict[str, str]) -> str:

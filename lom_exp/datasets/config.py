@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from lom_exp.errors import ConfigError
 from lom_exp.validation import one_of, ordered
 
-SOURCES = ("file", "d4rl_package", "fetch_reach")
+GENERATED = ("fetch_reach", "fetch_push", "fetch_pick_and_place", "rings")
+SOURCES = ("file", "d4rl_package", *GENERATED)
 SCALERS = ("noisy_standard", "standard", "none")
 NEXT_ACTIONS = ("correct", "legacy")
 REWARDS = ("raw", "return_range", "max")
@@ -23,18 +24,19 @@ class EnvConfig:
     """
 
     name: str  # hopper-medium-replay
-    environment: str  # a Gymnasium id such as Hopper-v4, or FetchReachFourGoals
+    environment: str  # a Gymnasium id such as Hopper-v4, or one of ours: FetchReachFourGoals
     random_return: float
     expert_return: float
-    source: str = "file"  # file | d4rl_package | fetch_reach
+    source: str = "file"  # file | d4rl_package, or the generator of one of our environments
     path: str | None = None  # an HDF5 file; where it is given no other place is searched
     file: str = ""  # D4RL's file name, looked for in the data folders: no folder in it
     url: str = ""  # where `file` is downloaded from if no folder has it
     bytes: int | None = None  # size and hash of D4RL's own file, where they are known
     sha256: str | None = None
-    num_trajectories: int = 0  # the last three: generated sources only
+    num_trajectories: int = 0  # this and what follows: generated sources only
     generator_seed: int = 0
-    expert_noise: float = 0.0  # standard deviation, in units of the action
+    expert_noise: float = 0.0  # Fetch; standard deviation, in units of the action
+    rewarded: bool = True  # rings; otherwise all rewards of the data, not the environment's, are 0
 
     def __post_init__(self) -> None:
         one_of(self, "source", SOURCES)

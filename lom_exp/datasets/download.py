@@ -22,9 +22,9 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import h5py
-from filelock import FileLock, Timeout
 
 from lom_exp.datasets.fingerprint import file_sha256
+from lom_exp.datasets.folders import lock
 from lom_exp.errors import DataError
 
 _log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ def download(
         raise DataError(f"env.url={url!r} is no web address; give one, or the file as env.path")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _lock(target):
+        with lock(target, "downloads"):
             if target.is_file():
                 return
             partial = target.with_name(target.name + ".part")
@@ -75,20 +75,6 @@ def download(
             "as LOM_DATA_DIR"
         ) from error
     _log.info("%s is in %s", target.name, target.parent)
-
-
-@contextlib.contextmanager
-def _lock(target: Path) -> Iterator[None]:
-    lock = FileLock(f"{target}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        _log.info("waiting for another process that downloads %s", target.name)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _complete(

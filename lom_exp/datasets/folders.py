@@ -1,11 +1,18 @@
-"""The folders of data outside the project, named by the environment's variables."""
+"""The folders of data outside the project, named by the environment's variables, and locks."""
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from lom_exp.errors import DataError
+
+_log = logging.getLogger(__name__)
 
 
 def cache_folder() -> Path:
@@ -34,3 +41,18 @@ def writable_folder(default: Path) -> Path:
     """Where a new dataset goes: $LOM_DATA_DIR if it may be written, else the default."""
     folder = user_folder()
     return folder if folder is not None and os.access(folder, os.W_OK) else default
+
+
+@contextlib.contextmanager
+def lock(target: Path, verb: str) -> Iterator[None]:
+    """Hold a file's lock; who waits for another process that `verb`s the file says so."""
+    held = FileLock(f"{target}.lock")
+    try:
+        held.acquire(timeout=0)
+    except Timeout:
+        _log.info("waiting for another process that %s %s", verb, target.name)
+        held.acquire()
+    try:
+        yield
+    finally:
+        held.release()

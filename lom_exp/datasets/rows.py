@@ -35,7 +35,7 @@ _BLOCK_ROWS = 65536
 # memory of a million rows, for chunks that are read once.
 _CHUNK_CACHE_BYTES = 1 << 20
 # What h5py raises for a foreign, a truncated or a damaged file, found by damaging one byte by byte.
-_DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError)
+DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError)
 
 
 class Rows(NamedTuple):
@@ -53,10 +53,10 @@ def read_hdf5(path: Path) -> tuple[Rows, dict[str, str]]:
     """Rows of an HDF5 file and those of its text attributes `provenance` and `recipe` it has."""
     try:
         with h5py.File(path, "r", rdcc_nbytes=_CHUNK_CACHE_BYTES) as file:
-            return read_rows(_local_datasets(file, path), str(path)), _attributes(file)
+            return read_rows(local_datasets(file, path), str(path)), _attributes(file)
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file; check the path") from error
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise DataError(
             f"{path}: cannot be read as HDF5 ({error}); it is truncated, damaged or no HDF5 file: "
             "download it again or give another one as env.path"
@@ -101,7 +101,7 @@ def read_rows(source: Mapping[str, Any], culprit: str) -> Rows:
         ) from error
 
 
-def _local_datasets(file: h5py.File, path: Path) -> dict[str, h5py.Dataset]:
+def local_datasets(file: h5py.File, path: Path) -> dict[str, h5py.Dataset]:
     """The file's own arrays: nothing that HDF5 would fetch from another file."""
     datasets = {}
     for name in file:

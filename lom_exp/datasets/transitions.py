@@ -89,9 +89,9 @@ def build(
             f"{culprit}: its {len(kept)} observations are all the same, {mean.tolist()}, so they "
             "have no scale; set preprocessing.observations=none if a single state is meant"
         )
-    normalizer = _normalizer(mean, std, preprocessing.observations, dtype)
+    normalizer = normalizer_of(mean, std, preprocessing.observations, dtype)
     action_scaler = "none" if preprocessing.actions == "raw" else preprocessing.actions
-    action_normalizer = _normalizer(*_moments(actions), action_scaler, dtype)
+    action_normalizer = normalizer_of(*_moments(actions), action_scaler, dtype)
 
     def scaled(values: Floats, scale: Normalizer) -> Tensor:
         # In place: a copy here would be the peak of the whole program's memory.
@@ -172,9 +172,10 @@ def _moments(values: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return mean, np.sqrt(squares / len(values))
 
 
-def _normalizer(
+def normalizer_of(
     mean: NDArray[np.float64], std: NDArray[np.float64], scaler: str, dtype: torch.dtype
 ) -> Normalizer:
+    """The scale that one of `config.SCALERS` makes of vectors with these moments (F,)."""
     if scaler == "none":
         mean, std = np.zeros_like(mean), np.ones_like(std)
     elif scaler == "standard":

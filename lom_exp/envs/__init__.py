@@ -11,8 +11,10 @@ from collections.abc import Callable
 from functools import partial
 
 from lom_exp.envs.fetch import FetchReachFourGoals
+from lom_exp.envs.fetch_cube import FetchPickAndPlaceFourGoals, FetchPushFourGoals
 from lom_exp.envs.locomotion import TASKS, Locomotion
 from lom_exp.envs.protocol import Environments, Stepped
+from lom_exp.envs.rings import Rings
 from lom_exp.errors import SimulationError
 
 __all__ = ["ENVIRONMENTS", "Environments", "Stepped", "make"]
@@ -21,6 +23,9 @@ __all__ = ["ENVIRONMENTS", "Environments", "Stepped", "make"]
 ENVIRONMENTS: dict[str, Callable[[int], Environments]] = {
     **{environment: partial(Locomotion, environment) for environment in TASKS},
     "FetchReachFourGoals": FetchReachFourGoals,
+    "FetchPushFourGoals": FetchPushFourGoals,
+    "FetchPickAndPlaceFourGoals": FetchPickAndPlaceFourGoals,
+    "Rings": Rings,
 }
 
 
