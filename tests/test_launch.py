@@ -199,6 +199,27 @@ def test_a_dry_run_finds_what_the_launcher_would_refuse(launch, capsys):
     assert "device differs between runs of one sweep" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "setting",
+    [
+        *("cpus=x", "cpus=0", "max_jobs=1.5", "array_parallelism=-1", "signal_delay=null"),
+        *("setup='module load cuda'", "setup=[1]", "sbatch=mail-type"),
+    ],
+)
+def test_a_setting_of_a_cluster_that_makes_no_sense_is_named(setting, launch, capsys):
+    code, calls = launch("hydra/launcher=slurm", f"hydra.launcher.{setting}", "--dry-run")
+    assert (code, calls) == (1, [])
+    name = setting.partition("=")[0]
+    assert capsys.readouterr().err.startswith(f"error: hydra.launcher.{name}=")
+
+
+@pytest.mark.parametrize("workers", ["0", "-1", "many"])
+def test_a_number_of_workers_that_makes_no_sense_is_named(workers, launch, capsys):
+    code, calls = launch(f"hydra.launcher.workers={workers}", "--dry-run")
+    assert (code, calls) == (1, [])
+    assert "hydra.launcher.workers" in capsys.readouterr().err
+
+
 def test_a_plus_before_a_group_changes_nothing(launch):
     launch("-m", "experiment=smoke", "M=2,7")
     code, calls = launch("-m", "+experiment=smoke", "+M=2,7")

@@ -16,10 +16,11 @@ from pathlib import Path
 import submitit
 from submitit.core.utils import DelayedSubmission, FailedJobError, JobPaths
 
-from lom_exp import slurm, validation
+from lom_exp import slurm
 from lom_exp.errors import ConfigError
 from lom_exp.launcher import snapshot
 from lom_exp.launcher.attempts import Attempts
+from lom_exp.launcher.local import require_count
 from lom_exp.launcher.slurm_job import PackJob
 from lom_exp.slurm import JobState, SlurmError
 from lom_exp.sweeps import SweepFolder
@@ -47,10 +48,21 @@ class ClusterConfig:
     setup: Sequence[str]  # shell commands before Python starts: module load ...
 
     def __post_init__(self) -> None:
-        for name in ("array_parallelism", "max_jobs"):
-            if getattr(self, name) is not None:
-                validation.positive(self, name)
-        validation.positive(self, "cpus", "signal_delay")
+        for name in ("cpus", "signal_delay", "array_parallelism", "max_jobs"):
+            value = getattr(self, name)
+            optional = name in ("array_parallelism", "max_jobs")
+            if not (optional and value is None):
+                require_count(f"hydra.launcher.{name}", value)
+        if isinstance(self.setup, str) or not all(isinstance(line, str) for line in self.setup):
+            raise ConfigError(
+                f"hydra.launcher.setup={self.setup!r} cannot be used: it must be a list of shell "
+                'commands, such as ["module load cuda"]'
+            )
+        if not isinstance(self.sbatch, Mapping):
+            raise ConfigError(
+                f"hydra.launcher.sbatch={self.sbatch!r} cannot be used: it must be a mapping of "
+                "sbatch's options, such as {mail-type: FAIL}"
+            )
 
 
 _Job = dict[str, Sequence[str]]  # the names of the runs of each of its packs

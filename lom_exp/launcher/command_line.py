@@ -194,8 +194,11 @@ class LocalLauncher(PackLauncher):
         """How the sweep is carried out; raises ConfigError."""
         from lom_exp.experiment import resolve_device
         from lom_exp.launcher.control import Settings
+        from lom_exp.launcher.local import require_count
 
         resolve_device(execution.device)
+        if self.workers is not None:
+            require_count("hydra.launcher.workers", self.workers)
         return Settings(execution, launch, cluster=None, workers=self.workers)
 
 

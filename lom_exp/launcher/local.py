@@ -10,10 +10,11 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
+from lom_exp.errors import ConfigError
 from lom_exp.handover import INTERRUPTED, LOG_VARIABLE, PARENT_VARIABLE
 from lom_exp.launcher import snapshot
 from lom_exp.launcher.attempts import Attempts
@@ -33,6 +34,12 @@ class _Worker(NamedTuple):
     process: subprocess.Popen[bytes]
     slot: Slot
     attempts: Attempts
+
+
+def require_count(name: str, value: Any) -> None:
+    """Raise ConfigError for a setting of a launcher that is no whole number above 0."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ConfigError(f"{name}={value!r} cannot be used: it must be a whole number above 0")
 
 
 def slots(device: str, threads: int | None, workers: int | None) -> list[Slot]:
