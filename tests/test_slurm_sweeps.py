@@ -38,6 +38,7 @@ pytestmark = pytest.mark.slow
 UPDATES = 300  # of each run
 SLURM = ("hydra/launcher=slurm", "hydra.launcher.gres=null", "hydra.launcher.cpus=1")
 LENGTH = f"updates.policy={UPDATES}"
+RARELY = "checkpoint_every=300"
 ALONE = "pack_size=1"
 LATER = "wait=false"
 HELD = "+hydra.launcher.sbatch.hold=true"  # until `scontrol release`
@@ -223,7 +224,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """The folders of runs, by seed, that one process has trained without any launcher."""
     folder = tmp_path_factory.mktemp("undisturbed")
     lab = Lab(write_data(folder / "data.hdf5"), folder / "results")
-    runs = [[LENGTH, f"seed={seed}", "threads=1"] for seed in range(8)]
+    runs = [[LENGTH, RARELY, f"seed={seed}", "threads=1"] for seed in range(8)]
     return [result.folder for result in lab.train_here(runs)]
 
 
@@ -234,7 +235,8 @@ def bench(running: Cluster, undisturbed: list[Path], tmp_path: Path) -> Iterator
 
 
 def test_a_sweep_of_eight_runs_in_two_packs_ends_as_on_this_machine(bench):
-    output = bench.submit("seed=range(0,8)", "pack_size=4", "hydra.launcher.gres=shard:1")
+    sharing = "hydra.launcher.gres=shard:1"
+    output = bench.submit("seed=range(0,8)", "pack_size=4", sharing, RARELY)
     assert "8 runs: 8 finished" in output
     bench.assert_undisturbed(*range(8))
     assert list(bench.submitted().values()) == ["COMPLETED"] * 2
@@ -402,6 +404,19 @@ def test_a_job_that_is_killed_is_submitted_again_on_a_cluster_without_sacct(benc
     assert bench.submitted() == {killed: "FAILED", bench.job(0): "COMPLETED"}
 
 
+def test_a_job_that_may_not_be_queued_again_is_submitted_again_and_not_lost(bench):
+    refuse = "echo 'Requested operation is presently disabled' >&2; exit 1"
+    bench.replace_command("scontrol", f'[ "$1" = requeue ] && {{ {refuse}; }}; exec $REAL "$@"')
+    waiting = bench.start("seed=0", "retries=0")
+    [worker] = bench.freeze(0)
+    bench.cluster.command("scancel", "--signal=USR2", bench.job(0))
+    go_on_once_told(worker)
+    assert "1 run: 1 finished" in said(waiting)
+    bench.assert_undisturbed(0)
+    assert bench.events(0) == ["started", "interrupted", "started", "ended"]
+    assert sorted(bench.submitted().values()) == ["COMPLETED", "FAILED"]
+
+
 def test_a_launcher_goes_on_when_slurm_cannot_be_asked_for_a_while(bench):
     fails = "echo 'slurm_load_jobs error: Unexpected message received' >&2; exit 1"
     bench.replace_command("squeue", f'[ -e "$0.fails" ] && {{ {fails}; }}; exec $REAL "$@"')
@@ -514,6 +529,13 @@ def test_a_launcher_that_is_killed_is_replaced_by_the_same_command(bench):
     bench.assert_undisturbed(0)
     assert len(bench.submitted()) == 1
     assert bench.events(0) == ["started", "ended"]
+
+
+def test_a_sweep_can_be_submitted_from_within_a_job(bench):
+    bench.env |= {"SLURM_JOB_ID": "99", "SLURM_ARRAY_JOB_ID": "99", "SLURM_ARRAY_TASK_ID": "7"}
+    bench.submit("seed=0", LATER)
+    bench.wait_for("COMPLETED", 0)
+    bench.assert_undisturbed(0)
 
 
 def test_a_queued_job_runs_the_code_of_its_submission(bench):
