@@ -157,7 +157,11 @@ def start(env: EnvConfig, target: Path, processes: int) -> subprocess.Popen[byte
         f"    generate({env!r}, Path({str(target)!r}), {processes})\n"
     )
     return subprocess.Popen(
-        [sys.executable, str(script)], stderr=subprocess.DEVNULL, start_new_session=True
+        [sys.executable, str(script)],
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        # Tests that run in the background were themselves started with Ctrl-C ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
 
 
