@@ -186,16 +186,31 @@ class Lom:
         self.step(self.hyper_critic_optimizer, loss)
         return {"hyper_critic/loss": loss, "hyper_critic/spread": highest - lowest}
 
-    def choose(self, hyper_qs, weights):
-        """The best component among those heavy enough, or else the heaviest."""
-        candidates = [
+    def candidates(self, weights):
+        """The components that are heavy enough, or else the heaviest."""
+        return [
             u
             for u in range(len(weights))
             if weights[u] >= self.settings.min_component_weight or weights[u] == max(weights)
         ]
-        return max(candidates, key=lambda u: hyper_qs[u].item())
 
-    def update_policy(self, rows, noises, action_noises):
+    def choose(self, hyper_qs, mean_qs, weights, uniforms):
+        """The component to imitate; the uniforms are one for each component."""
+        candidates = self.candidates(weights)
+        if self.settings.component_choice == "hyper_critic":
+            return max(candidates, key=lambda u: hyper_qs[u].item())
+        if self.settings.component_choice == "critic":
+            return max(candidates, key=lambda u: mean_qs[u].item())
+        if self.settings.component_choice == "heaviest":
+            return max(candidates, key=lambda u: weights[u].item())
+        if self.settings.component_choice == "first":
+            return candidates[0]
+        if self.settings.component_choice == "random":
+            return max(candidates, key=lambda u: uniforms[u].item())
+        # By weight: of exponential waiting times, of rates like the weights, the first to end.
+        return min(candidates, key=lambda u: (-torch.log(uniforms[u]) / weights[u]).item())
+
+    def update_policy(self, rows, noises, action_noises, uniforms):
         """Eq. 18."""
         settings = self.settings
         measured = []  # per row: what the averages below are of
@@ -205,16 +220,20 @@ class Lom:
             with torch.no_grad():
                 mixing_weights, means, stds = self.mixture(observation)
                 hyper_qs = self.hyper_q(observation)
-                u = self.choose(hyper_qs, mixing_weights)
+                mean_qs = [self.q(self.critics[0], observation, mean) for mean in means]
+                u = self.choose(hyper_qs, mean_qs, mixing_weights, uniforms[b])
                 action = clip(means[u] + stds[u] * noises[b], -1.0, 1.0)
                 action = action + settings.action_noise_std * action_noises[b]
                 if settings.baseline == "policy":
                     reference = self.policy_action(observation)
                     baseline = self.q(self.critics[0], observation, reference)
-                elif settings.baseline == "component_mean":
-                    baseline = self.q(self.critics[0], observation, means[u])
                 else:
-                    baseline = hyper_qs[u]
+                    values = mean_qs if settings.baseline == "component_mean" else hyper_qs
+                    drawn = [u]
+                    if settings.component_choice == "all":
+                        drawn = self.candidates(mixing_weights)
+                    total = sum(mixing_weights[i] for i in drawn)
+                    baseline = sum(mixing_weights[i] * values[i] for i in drawn) / total
                 advantage = self.q(self.critics[0], observation, action) - baseline
                 weight = torch.exp(settings.inverse_temperature * advantage)
                 saturated = weight >= settings.max_weight

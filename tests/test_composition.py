@@ -220,9 +220,9 @@ def test_a_number_that_does_more_than_set_its_key_is_not_taken_for_one(
 
 
 NAMES = {
-    "algo=lom": "lom_fetch-reach_M10_beta5_seed0_99c8d587",
-    "env=hopper-medium M=7 beta=0.3 seed=3": "lom_hopper-medium_M7_beta0.3_seed3_13733be5",
-    "algo=lom_paper experiment=smoke": "lom_paper_fetch-reach_M10_beta5_seed0_17feb82d",
+    "algo=lom": "lom_fetch-reach_M4_beta5_seed0_c03f9e4b",
+    "env=hopper-medium M=7 beta=0.3 seed=3": "lom_hopper-medium_M7_beta0.3_seed3_4ac495ce",
+    "algo=lom_paper experiment=smoke": "lom_paper_fetch-reach_M4_beta5_seed0_7a0e3a4c",
     "algo=bc env=walker2d-expert network=toy seed=11": "bc_walker2d-expert_seed11_c1518691",
     "algo=dmpo env=halfcheetah-medium-replay algo.tau=0.1 dtype=float64": (
         "dmpo_halfcheetah-medium-replay_M8_beta10_seed0_41281635"

@@ -130,6 +130,7 @@ def assert_same_training(config, oracle_class=oracle_lom.Lom):
                         rng.integers("policy/batch", SIZE, (policy_size,)),
                         rng.normal("mode", (policy_size, ACTION_DIM)),
                         rng.normal("action_noise", (policy_size, ACTION_DIM)),
+                        rng.uniform("choice", (policy_size, config.num_components)),
                     )
                 )
             theirs = {name: value.detach() for name, value in theirs.items()}
@@ -142,6 +143,11 @@ POLICY_SWITCHES = [
     for hyper_critic in ("heads", "one_hot")
     for baseline in ("policy", "component_mean", "hyper_critic")
     for policy_loss in ("squared_error", "log_likelihood")
+]
+CHOICES = [
+    {"component_choice": choice, "baseline": baseline, "min_component_weight": least}
+    for choice in ("critic", "heaviest", "first", "random", "all")
+    for baseline, least in (("policy", 0.0), ("component_mean", 0.1), ("hyper_critic", 0.1))
 ]
 OTHER_SWITCHES = [
     {"num_components": 1},
@@ -177,6 +183,8 @@ EVERYTHING = {
 }
 
 
-@pytest.mark.parametrize("changes", [*POLICY_SWITCHES, *OTHER_SWITCHES, PAPER, EVERYTHING], ids=str)
+@pytest.mark.parametrize(
+    "changes", [*POLICY_SWITCHES, *CHOICES, *OTHER_SWITCHES, PAPER, EVERYTHING], ids=str
+)
 def test_training_equals_the_oracles(changes):
     assert_same_training(configuration(**changes))

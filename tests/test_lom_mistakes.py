@@ -130,8 +130,8 @@ MISTAKES = [
     ),
     (
         "the component of lowest hyper-Q",
-        "return max(candidates",
-        "return min(candidates",
+        "return max(candidates, key=lambda u: hyper_qs[u].item())",
+        "return min(candidates, key=lambda u: hyper_qs[u].item())",
         {},
     ),
     (
@@ -139,6 +139,42 @@ MISTAKES = [
         "key=lambda u: hyper_qs[u].item()",
         "key=lambda u: weights[u].item()",
         {},
+    ),
+    (
+        "the hyper-Q in place of the Q of the component's mean",
+        "key=lambda u: mean_qs[u].item()",
+        "key=lambda u: hyper_qs[u].item()",
+        {"component_choice": "critic"},
+    ),
+    (
+        "the last component in place of the first",
+        "return candidates[0]",
+        "return candidates[-1]",
+        {"component_choice": "first"},
+    ),
+    (
+        "components drawn by chance alone in place of their weights",
+        "-torch.log(uniforms[u]) / weights[u]",
+        "-torch.log(uniforms[u])",
+        {"component_choice": "all"},
+    ),
+    (
+        "the baseline of the drawn component in place of the whole mixture's",
+        "drawn = self.candidates(mixing_weights)",
+        "pass",
+        {"component_choice": "all", "baseline": "hyper_critic"},
+    ),
+    (
+        "a baseline that counts components which may not be chosen",
+        "drawn = self.candidates(mixing_weights)",
+        "drawn = range(len(mixing_weights))",
+        {"component_choice": "all", "baseline": "component_mean", "min_component_weight": 0.2},
+    ),
+    (
+        "the mean of the components' Qs without their weights",
+        "mixing_weights[i] * values[i]",
+        "values[i] * total / len(drawn)",
+        {"component_choice": "all", "baseline": "hyper_critic"},
     ),
     (
         "light components that may be chosen",

@@ -46,6 +46,7 @@ CHOICES = {
     "component_loss": ("mixture", "legacy_component_mean"),
     "hyper_critic": ("heads", "one_hot"),
     "baseline": ("policy", "component_mean", "hyper_critic"),
+    "component_choice": ("hyper_critic", "critic", "heaviest", "first", "random", "all"),
     "policy_loss": ("squared_error", "log_likelihood"),
 }
 

@@ -26,6 +26,10 @@ Algorithm 1, Eq. 14-18 and Table 3. Departures, each a field where both readings
 - `inverse_temperature` multiplies the advantage: the code's beta. Eq. 18 divides by its beta.
 - `baseline` of the advantage: Q of the policy's action (code), of the component's mean (paper), or
   the hyper-Q of the component, which is the expectation both stand for.
+- `component_choice` takes LOM apart (conf/ablation): the hyper-Q chooses the component, or else the
+  Q of its mean, its mixing weight (heaviest), its number, which means nothing (first), or chance,
+  anew for every action (random). With `all` none is chosen: actions are drawn from the whole
+  mixture, and the baseline of a component is averaged over all of them.
 - `policy_loss`: squared error on the mean (code) or log-likelihood (Eq. 18). Both have the same
   optimal mean.
 - Eq. 14 leaves the means unbounded; the code squashes them: `squash_means`.
@@ -33,6 +37,7 @@ Algorithm 1, Eq. 14-18 and Table 3. Departures, each a field where both readings
 Shapes: B batch, O observation, A action, M components, K critics. This file sees one run.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -50,6 +55,8 @@ from lom_exp.types import Metrics, Phases, Transitions
 
 RARE_WEIGHT = 0.05  # mixing weight below which a chosen component is counted as rare
 
+COMPONENT_CHOICES = ("hyper_critic", "critic", "heaviest", "first", "random", "all")
+
 
 @dataclass(frozen=True)
 class Config:
@@ -60,6 +67,7 @@ class Config:
     squash_means: bool = True  # component means through tanh
     min_log_std: float = -15.0  # of a component
     max_log_std: float = 0.0
+    component_choice: str = "hyper_critic"  # or critic, heaviest, first, random, all
     min_component_weight: float = 0.0  # components of a smaller mixing weight are never chosen
     num_critics: int = 1  # K; the target is the minimum over them
     discount: float = 0.99
@@ -98,6 +106,7 @@ class Config:
         validation.layer_sizes(self, "hidden_sizes", "behavior_hidden_sizes")
         validation.ordered(self, "min_log_std", "max_log_std")
         validation.one_of(self, "component_loss", ("mixture", "legacy_component_mean"))
+        validation.one_of(self, "component_choice", COMPONENT_CHOICES)
         validation.one_of(self, "hyper_critic", ("heads", "one_hot"))
         validation.one_of(self, "baseline", ("policy", "component_mean", "hyper_critic"))
         validation.one_of(self, "policy_loss", ("squared_error", "log_likelihood"))
@@ -201,16 +210,39 @@ def update_hyper_critic(state: State, data: Transitions, config: Config, rng: Rn
     return state._replace(hyper_critic=hyper_critic), metrics
 
 
-def choose_component(hyper_qs: Tensor, logits: Tensor, config: Config) -> tuple[Tensor, Tensor]:
-    """The component (B,) of highest hyper-Q and its mixing weight (B,).
+def choosable(logits: Tensor, config: Config) -> tuple[Tensor, Tensor]:
+    """Mixing weights (B, M), and which components (B, M) may be chosen.
 
-    Components lighter than min_component_weight are left out, but never the heaviest one.
+    Components lighter than min_component_weight may not, but for the heaviest one.
     """
     weights = logits.softmax(-1)
     heaviest = weights == weights.amax(-1, keepdim=True)
-    eligible = (weights >= config.min_component_weight) | heaviest
-    chosen = hyper_qs.masked_fill(~eligible, -torch.inf).argmax(-1)
+    return weights, (weights >= config.min_component_weight) | heaviest
+
+
+def choose_component(scores: Tensor, logits: Tensor, config: Config) -> tuple[Tensor, Tensor]:
+    """The component (B,) of highest score that may be chosen, and its mixing weight (B,)."""
+    weights, candidates = choosable(logits, config)
+    chosen = scores.masked_fill(~candidates, -torch.inf).argmax(-1)
     return chosen, weights.gather(-1, chosen[:, None]).squeeze(-1)
+
+
+def component_scores(
+    logits: Tensor, hyper_qs: Tensor, mean_qs: Callable[[], Tensor], config: Config, rng: Rng
+) -> Tensor:
+    """Scores (B, M) whose highest is the component to imitate; all arguments are (B, M)."""
+    if config.component_choice == "hyper_critic":
+        return hyper_qs
+    if config.component_choice == "critic":
+        return mean_qs()
+    if config.component_choice == "heaviest":
+        return logits
+    if config.component_choice == "first":
+        return -torch.arange(logits.shape[-1]).to(logits).expand_as(logits)
+    uniform = rng.uniform("choice", logits.shape)
+    if config.component_choice == "random":
+        return uniform
+    return logits - (-uniform.log()).log()  # the highest is drawn by weight (Gumbel, 1954)
 
 
 def update_policy(state: State, data: Transitions, config: Config, rng: Rng) -> Updated:
@@ -218,14 +250,25 @@ def update_policy(state: State, data: Transitions, config: Config, rng: Rng) -> 
     observations = data.sample(rng, "policy/batch", config.policy_batch_size).observations
     logits, means, stds = mixture(state.behavior.params, observations, config)
     hyper_qs = hyper_q(state.hyper_critic.params, observations, config)
-    chosen, mixing_weight = choose_component(hyper_qs, logits, config)
+    critic = first_critic(state)
+
+    def mean_qs() -> Tensor:
+        repeated = observations[:, None].expand(-1, config.num_components, -1)
+        return q(critic, repeated, means)
+
+    scores = component_scores(logits, hyper_qs, mean_qs, config, rng)
+    chosen, mixing_weight = choose_component(scores, logits, config)
     mean, std = component(means, chosen), component(stds, chosen)
     actions = (mean + std * rng.normal("mode", mean.shape)).clamp(-1, 1)
     actions = actions + config.action_noise_std * rng.normal("action_noise", actions.shape)
 
-    critic = first_critic(state)
     if config.baseline == "policy":
         baseline = q(critic, observations, tanh_mean(state.policy.params, observations))
+    elif config.component_choice == "all":  # of the mixture that the actions are drawn from
+        weights, candidates = choosable(logits, config)
+        weights = weights.where(candidates, 0)
+        component_qs = mean_qs() if config.baseline == "component_mean" else hyper_qs
+        baseline = (weights * component_qs).sum(-1) / weights.sum(-1)
     elif config.baseline == "component_mean":
         baseline = q(critic, observations, mean)
     else:
