@@ -11,8 +11,9 @@ TORCH := $(shell sed -n 's/^ *"\(torch==[^"]*\)",.*/\1/p' pyproject.toml)
 SETUP := $(VENV)/.setup
 LAUNCH := $(BIN)/python launch.py
 TEST_PROCESSES ?= 3
+FIGURES ?= results/figures
 
-.PHONY: help setup run test long check format bench d4rl figure3 table1 clean
+.PHONY: help setup run test long check format bench d4rl figure3 table1 table2 figures clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -60,6 +61,18 @@ figure3: $(SETUP)  ## Figure 3 of LOM from a sweep: make figure3 SWEEP=results/s
 
 table1: $(SETUP)  ## Table 1 of LOM beside the paper's numbers: make table1 SWEEP=results/sweeps/NAME
 	$(BIN)/python -m analysis.table1 $(SWEEP)
+
+table2: $(SETUP)  ## Table 2 of LOM beside the paper's numbers: make table2 SWEEP=results/sweeps/NAME
+	$(BIN)/python -m analysis.table2 $(or $(SWEEP),table2)
+
+figures: $(SETUP)  ## Figures 1, 2, 4 and 5 of LOM: trains what they show, unless that was done, and draws
+	$(LAUNCH) -m experiment=figure2
+	$(LAUNCH) -m experiment=figure4
+	$(LAUNCH) -m experiment=figure5
+	$(BIN)/python -m analysis.policies.figure1 figure2 --out $(FIGURES)
+	$(BIN)/python -m analysis.policies.figure2 figure2 --out $(FIGURES)
+	$(BIN)/python -m analysis.policies.figure4 figure4 --out $(FIGURES)
+	$(BIN)/python -m analysis.policies.figure5 figure5 --out $(FIGURES)
 
 clean:  ## remove the virtual environment and caches; results stay
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache *.egg-info

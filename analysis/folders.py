@@ -4,6 +4,7 @@
 - `record.json`        what the run is, where its data came from
 - `status.json`        running, finished, failed, diverged or interrupted, and how far it came
 - `evaluations.jsonl`  one line per evaluation, one return, length and score per episode
+                       (and the reward of its last step, which older runs do not have)
 - `metrics.jsonl`      one line per logging interval (only where a figure asks for metrics)
 """
 
@@ -18,9 +19,16 @@ from omegaconf import OmegaConf
 
 EPISODE_COLUMNS = [
     "run", "label", "env", "M", "beta", "seed", "phase", "update", "step", "final",
-    "episode", "return", "length", "score", "provenance", "status",
+    "episode", "return", "length", "score", "final_reward", "provenance", "status",
 ]  # fmt: skip
 PROVENANCES = ("d4rl", "collected", "generated")  # anything else is unknown
+# What an evaluation lists, and what one value of it is in EPISODE_COLUMNS.
+_LISTS = {
+    "returns": "return",
+    "lengths": "length",
+    "scores": "score",
+    "final_rewards": "final_reward",
+}
 _LINE_KEYS = {
     "metrics.jsonl": {"phase", "update", "step", "metrics"},
     "evaluations.jsonl": {"phase", "update", "step", "final", "returns", "lengths", "scores"},
@@ -76,6 +84,7 @@ def read_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         "seed": record["seed"],
         "provenance": provenance if provenance in PROVENANCES else "unknown",
         "sha256": dataset.get("sha256") or "unknown",
+        "rows": number(dataset.get("rows")),
         "dataset_return": mean_return,
         "dataset_score": 100 * (mean_return - random_return) / spread if spread else math.nan,
         "updates": config.get("updates") or {},
@@ -89,14 +98,15 @@ def read_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _by_hand(sources: dict[str, str], config: dict[str, Any]) -> str:
-    """The settings that a command line or an experiment's file gave: `algo.tau=0.1, ...`.
+    """The settings that a command line, an experiment or a budget gave: `algo.tau=0.1, ...`.
 
     What follows from M or beta is not repeated.
     """
     given = []
     for key, source in sources.items():
         follows = key not in ("M", "beta") and source.startswith(("M=", "beta="))
-        if follows or ("command line" not in source and "experiment=" not in source):
+        chosen = ("command line", "experiment=", "budget=", "budget/")
+        if follows or not any(name in source for name in chosen):
             continue
         value: Any = config
         for name in key.split("."):
@@ -113,21 +123,26 @@ def read_episodes(folder: Path, row: dict[str, Any]) -> tuple[list[dict[str, Any
     shared = {key: row[key] for key in EPISODE_COLUMNS if key in row}
     episodes = []
     for (phase, update, final), entry in latest.items():
-        columns = [
-            [number(value) for value in entry[key]] for key in ("returns", "lengths", "scores")
-        ]
+        columns = {
+            name: [number(value) for value in entry[key]]
+            for key, name in _LISTS.items()
+            if key in entry
+        }
         where = f"evaluation at {phase} update {update:,}, left out"
-        if len({len(column) for column in columns}) > 1 or not columns[0]:
-            problems.append(f"{where}: its returns, lengths and scores differ in number")
+        if len({len(column) for column in columns.values()}) > 1 or not columns["return"]:
+            problems.append(
+                f"{where}: its {', '.join(columns)} lists differ in length or are empty"
+            )
             continue
-        if not all(math.isfinite(value) for column in columns for value in column):
+        if not all(math.isfinite(value) for column in columns.values() for value in column):
             problems.append(f"{where}: it holds a value that is no finite number")
             continue
         episodes += [
             shared
             | {"phase": phase, "update": update, "step": entry["step"], "final": bool(final)}
-            | {"episode": episode, "return": total, "length": int(length), "score": score}
-            for episode, (total, length, score) in enumerate(zip(*columns, strict=True))
+            | {"episode": episode}
+            | dict(zip(columns, values, strict=True))
+            for episode, values in enumerate(zip(*columns.values(), strict=True))
         ]
     if not episodes:
         problems.append("no evaluation yet")

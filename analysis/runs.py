@@ -17,8 +17,8 @@ from analysis.folders import AnalysisError
 
 RUN_COLUMNS = [
     "run", "algorithm", "label", "env", "M", "beta", "settings", "by_hand", "seed", "provenance",
-    "sha256", "dataset_return", "dataset_score", "updates", "status", "phase", "update", "error",
-    "folder",
+    "sha256", "rows", "dataset_return", "dataset_score", "updates", "status", "phase", "update",
+    "error", "folder",
 ]  # fmt: skip
 METRIC_COLUMNS = ["run", "phase", "update", "step", "metric", "value"]
 
@@ -112,10 +112,10 @@ def load(folder: Path) -> Results:
         problems += [Problem(row["run"], text) for text in [*unfinished, *found]]
 
     _add_settings(rows, configs)
-    runs = pd.DataFrame(rows, columns=RUN_COLUMNS).astype({"M": "Int64", "beta": float})
-    frame = pd.DataFrame(episodes, columns=folders.EPISODE_COLUMNS).astype(
-        {"M": "Int64", "beta": float}
-    )
+    runs = pd.DataFrame(rows, columns=RUN_COLUMNS)
+    frame = pd.DataFrame(episodes, columns=folders.EPISODE_COLUMNS)
+    runs = runs.astype({"M": "Int64", "beta": float, "rows": "Int64"})
+    frame = frame.astype({"M": "Int64", "beta": float, "length": int, "final_reward": float})
     return Results(name, folder, command, runs, frame, problems)
 
 

@@ -57,20 +57,29 @@ def interval(scores: ArrayLike) -> Interval:
     return Interval(low, high, "95% bootstrap")
 
 
-def evaluations(episodes: pd.DataFrame) -> pd.DataFrame:
-    """One row per run and evaluated update: the mean score and the number of episodes."""
-    grouped = episodes.groupby(["run", "phase", "step", "update", "final"], sort=True)["score"]
-    means = grouped.agg(score="mean", episodes="size").reset_index()
+def evaluations(episodes: pd.DataFrame, quantity: str = "score") -> pd.DataFrame:
+    """One row per run and evaluated update: the quantity's mean and the number of episodes.
+
+    Args:
+        episodes: one row per episode, `Results.episodes`.
+        quantity: the column to average; nan in all episodes of an evaluation or in none.
+    """
+    grouped = episodes.groupby(["run", "phase", "step", "update", "final"], sort=True)[quantity]
+    means = grouped.agg(**{quantity: "mean", "episodes": "size"}).reset_index()
     means = means.sort_values(["run", "step", "final"], kind="stable")
     return means.drop_duplicates(["run", "phase", "update"], keep="last").reset_index(drop=True)
 
 
-def per_run(results: Results) -> pd.DataFrame:
+def per_run(results: Results, quantity: str = "score") -> pd.DataFrame:
     """The rows of `results.runs` that have an evaluation, with `last`, `last_ten` and more.
 
     `evaluations` is how many `last_ten` averages (fewer than ten in a short or young run),
     `evaluated_update` where the last was; `episodes` and `last_episodes` are the sizes of the first
     and the last of them.
+
+    Args:
+        quantity: what is averaged, a column of `results.episodes`; an average over evaluations of
+            which one has none is nan.
 
     Raises:
         AnalysisError: no run has an evaluation, or a cell mixes data or repeats a seed.
@@ -80,13 +89,13 @@ def per_run(results: Results) -> pd.DataFrame:
         raise AnalysisError(f"{results.folder}: no run has an evaluation yet{listed}")
     _check_cells(results.runs)
     rows = []
-    for run, group in evaluations(results.episodes).groupby("run"):
+    for run, group in evaluations(results.episodes, quantity).groupby("run"):
         last_ten = group.tail(10)
         rows.append(
             {
                 "run": run,
-                "last": last_ten["score"].iloc[-1],
-                "last_ten": last_ten["score"].mean(),
+                "last": last_ten[quantity].iloc[-1],
+                "last_ten": last_ten[quantity].mean(skipna=False),
                 "evaluations": len(last_ten),
                 "episodes": int(last_ten["episodes"].iloc[0]),
                 "last_episodes": int(last_ten["episodes"].iloc[-1]),
@@ -98,7 +107,10 @@ def per_run(results: Results) -> pd.DataFrame:
 
 
 def per_cell(runs: pd.DataFrame) -> pd.DataFrame:
-    """One row per cell of `per_run`'s frame: mean, standard deviation and interval over seeds."""
+    """One row per cell of `per_run`'s frame: mean, standard deviation and interval over seeds.
+
+    A cell with a nan among its seeds has a nan mean: to leave that seed out would go unseen.
+    """
     rows = []
     for cell, group in runs.groupby(CELL, dropna=False, sort=True):
         row = dict(zip(CELL, cell, strict=True)) | {"seeds": len(group)}
@@ -106,8 +118,8 @@ def per_cell(runs: pd.DataFrame) -> pd.DataFrame:
             scores = group[statistic]
             low, high, kind = interval(scores)
             row |= {
-                statistic: scores.mean(),
-                f"{statistic}_std": scores.std(ddof=1),
+                statistic: scores.mean(skipna=False),
+                f"{statistic}_std": scores.std(ddof=1, skipna=False),
                 f"{statistic}_low": low,
                 f"{statistic}_high": high,
                 "interval": kind,
@@ -126,11 +138,12 @@ def per_cell(runs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows).astype({"M": "Int64"})
 
 
-def sizes(runs: pd.DataFrame) -> str:
+def sizes(runs: pd.DataFrame, statistic: str = "last_ten") -> str:
     """`here 10 evaluations of 10 episodes, the last of 100`; ranges where runs differ.
 
     Args:
         runs: rows of `per_run`.
+        statistic: the key of STATISTICS whose evaluations are meant; `last`: `here 100 episodes`.
     """
 
     def between(column: str) -> str:
@@ -140,6 +153,8 @@ def sizes(runs: pd.DataFrame) -> str:
     counted, sizes, last = (
         between(column) for column in ("evaluations", "episodes", "last_episodes")
     )
+    if statistic == "last":
+        return f"here {last} episodes"
     return f"here {counted} evaluations of {sizes} episodes" + (
         f", the last of {last}" * (last != sizes)
     )

@@ -1,5 +1,5 @@
-"""Everything there is to show of a sweep: its table, Table 1 of LOM where several of its methods
-were run, Figure 3 where M was swept, learning curves.
+"""Everything there is to show of a sweep: its table, Tables 1 and 2 of LOM where several of their
+methods were run, Figure 3 where M was swept, learning curves.
 
 python -m analysis.sweep [sweep]; launch.py does the same when a sweep ends.
 """
@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from analysis import command, curves, figure3, runs, table, table1
+from analysis import command, curves, figure3, runs, table, table1, table2
 
 
 def report(folder: Path) -> bool:
@@ -24,8 +24,9 @@ def report(folder: Path) -> bool:
     if results.episodes.empty:
         return False
     table.main(name)
-    if table1.covers(results):
-        table1.main(name)
+    for compared in (table1, table2):
+        if compared.covers(results):
+            compared.main(name)
     if results.runs["M"].nunique() > 1:
         figure3.main(name)
     curves.main(name)

@@ -23,6 +23,7 @@ class Episodes(NamedTuple):
 
     returns: NDArray[np.float64]  # (R, E), undiscounted; nan where an action was not finite
     lengths: NDArray[np.intp]  # (R, E), steps
+    final_rewards: NDArray[np.float64]  # (R, E), of the last step; nan like the returns
 
 
 def evaluate(policy: Policy, environments: Environments, seeds: NDArray[np.integer]) -> Episodes:
@@ -35,22 +36,24 @@ def evaluate(policy: Policy, environments: Environments, seeds: NDArray[np.integ
     observations = environments.reset([int(seed) for seed in seeds.flat])  # (R * E, O)
     returns = np.zeros(seeds.size)
     lengths = np.zeros(seeds.size, dtype=np.intp)
+    final_rewards = np.zeros(seeds.size)
     ongoing = np.arange(seeds.size)  # (n,)
     step = 0
     while len(ongoing) > 0:
         proposed = policy(observations.reshape(*shape, -1), step)
         actions = np.asarray(proposed, dtype=np.float32).reshape(seeds.size, -1)[ongoing]
         finite = np.isfinite(actions).all(-1)
-        returns[ongoing[~finite]] = np.nan
+        returns[ongoing[~finite]] = final_rewards[ongoing[~finite]] = np.nan
         ongoing, actions = ongoing[finite], actions[finite]
         if len(ongoing) > 0:
             stepped = environments.step(ongoing, actions)
             observations[ongoing] = stepped.observations
             returns[ongoing] += stepped.rewards
+            final_rewards[ongoing] = stepped.rewards
             lengths[ongoing] += 1
             ongoing = ongoing[~(stepped.terminations | stepped.truncations)]
         step += 1
-    return Episodes(returns.reshape(shape), lengths.reshape(shape))
+    return Episodes(returns.reshape(shape), lengths.reshape(shape), final_rewards.reshape(shape))
 
 
 def score(

@@ -242,6 +242,7 @@ class PackTraining:
                 "returns": played.returns[row].tolist(),
                 "lengths": played.lengths[row].tolist(),
                 "scores": scores[row].tolist(),
+                "final_rewards": played.final_rewards[row].tolist(),
             }
             run.folder.append("evaluations.jsonl", entry)
         self.progress.scored(scores.mean(-1).tolist())

@@ -33,8 +33,12 @@ class ResultsFolder:
         metrics: dict[str, list[float]] | None = None,
         final: list[float] | None = None,
         sources: dict[str, str] | None = None,
+        final_rewards: list[float] | None = None,
     ) -> str:
-        """Write a run with one score per episode of each evaluation; returns the folder's name."""
+        """Write a run with one score per episode of each evaluation; returns the folder's name.
+
+        `final_rewards` are those of every regular evaluation; None: not recorded.
+        """
         changed = "".join(f"{key}{value}" for key, value in (config or {}).items())
         name = f"{label}_{env}_M{M}_beta{beta}_seed{seed}_{changed or '0000'}"
         folder = self.path / "runs" / name
@@ -52,13 +56,14 @@ class ResultsFolder:
         settings["algo"] |= config or {}
         (folder / "config.yaml").write_text(yaml.safe_dump(settings))
         dataset = {"provenance": provenance, "sha256": sha256, "mean_episode_return": 60.0}
+        dataset["rows"] = 40_000
         record = {
             "algorithm": "lom", "label": label, "env": env, "M": M, "beta": beta, "seed": seed,
             "dataset": dataset, "sources": sources or {},
         }  # fmt: skip
         (folder / "record.json").write_text(json.dumps(record))
         lines = [
-            evaluation(every * index, episode_scores)
+            evaluation(every * index, episode_scores, final_rewards=final_rewards)
             for index, episode_scores in enumerate(evaluations, start=1)
         ]
         update = every * len(evaluations)
@@ -92,10 +97,18 @@ class ResultsFolder:
         return folder
 
 
-def evaluation(update: int, episode_scores: list[float], *, final: bool = False) -> str:
+def evaluation(
+    update: int,
+    episode_scores: list[float],
+    *,
+    final: bool = False,
+    final_rewards: list[float] | None = None,
+) -> str:
     returns = [2 * score - 20 for score in episode_scores]
     entry = {
         "phase": "policy", "update": update, "step": 500 + update, "time": 0.0, "final": final,
         "returns": returns, "lengths": [100] * len(returns), "scores": episode_scores,
     }  # fmt: skip
+    if final_rewards is not None:
+        entry["final_rewards"] = final_rewards
     return json.dumps(entry) + "\n"

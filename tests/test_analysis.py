@@ -1,5 +1,6 @@
 """Tables and figures from hand-made result folders with numbers worked out by hand."""
 
+import math
 from pathlib import Path
 
 import pandas as pd
@@ -30,6 +31,53 @@ def test_a_run_is_one_row_per_evaluation_and_episode(results: ResultsFolder) -> 
         True, 2, 120.0, 100, 70.0,
     ]  # fmt: skip
     assert last[["provenance", "status", "label"]].tolist() == ["collected", "finished", "lom"]
+
+
+def test_the_reward_of_an_episodes_last_step_is_nan_where_a_run_did_not_record_it(
+    results: ResultsFolder,
+) -> None:
+    old = results.add(2, 0, [[10.0, 20.0]])
+    new = results.add(2, 1, [[10.0, 20.0]], final_rewards=[2.0, 0.0])
+
+    loaded = runs.load(results.path)
+
+    assert loaded.problems == []
+    last = loaded.episodes.groupby("run")["final_reward"].agg(list)
+    assert last[new] == [2.0, 0.0]
+    assert [math.isnan(value) for value in last[old]] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("rewards", "problem"),
+    [
+        ([2.0], "its return, length, score, final_reward lists differ in length or are empty"),
+        ([2.0, math.nan], "it holds a value that is no finite number"),
+    ],
+)
+def test_an_evaluation_whose_last_rewards_are_damaged_is_left_out_and_named(
+    results: ResultsFolder, rewards: list[float], problem: str
+) -> None:
+    name = results.add(2, 0, [[10.0, 20.0]], final_rewards=rewards)
+
+    loaded = runs.load(results.path)
+
+    assert loaded.episodes.empty
+    assert loaded.problems[0] == (
+        name, f"evaluation at policy update 1,000, left out: {problem}",
+    )  # fmt: skip
+
+
+def test_an_average_over_evaluations_of_which_one_was_not_recorded_is_not_known(
+    results: ResultsFolder,
+) -> None:
+    name = results.add(2, 0, [[10.0], [20.0]])
+    with (results.path / "runs" / name / "evaluations.jsonl").open("a") as file:
+        file.write(evaluation(3000, [30.0], final_rewards=[2.0]))  # resumed with a newer version
+
+    row = scores.per_run(runs.load(results.path), "final_reward").iloc[0]
+
+    assert row["last"] == 2.0
+    assert math.isnan(row["last_ten"])
 
 
 def test_the_last_ten_evaluations_are_averaged_and_the_final_one_replaces_its_neighbor(

@@ -89,9 +89,10 @@ def test_every_module_has_its_floor() -> None:
     assert {unit(path) for path in modules()} - {"__init__"} == set(FLOOR)
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "analysis").rglob("*.py")), ids=lambda p: p.name)
+@pytest.mark.parametrize("path", sorted((ROOT / "analysis").glob("*.py")), ids=lambda p: p.name)
 def test_analysis_reads_results_without_the_code_that_made_them(path: Path) -> None:
-    assert not {name for name in imports(path) if name.startswith("lom_exp")}
+    code = ("lom_exp", "torch", "analysis.policies")  # figures of trained policies are apart
+    assert not {name for name in imports(path) if name.startswith(code)}
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,8 @@ def test_known_returns_and_lengths():
     assert episodes.lengths.tolist() == [[1, 2, 3], [4, 6, 1]]
     # Each of T steps earns the seed and ten times the number of steps before it.
     assert episodes.returns.tolist() == [[1, 14, 39], [76, 204, 1]]
+    # The last one earns the seed and ten times all the steps before it.
+    assert episodes.final_rewards.tolist() == [[1, 12, 23], [34, 59, 1]]
 
 
 def test_finished_episodes_are_stepped_no_more():
@@ -68,6 +70,7 @@ def test_an_action_that_is_not_finite_ends_only_its_own_episode():
 
     episodes = evaluate(policy, Countdowns(), np.array([[3, 3], [2, 1]]))
     np.testing.assert_array_equal(episodes.returns, [[3, np.nan], [np.nan, 1]])
+    np.testing.assert_array_equal(episodes.final_rewards, [[1, np.nan], [np.nan, 1]])
     assert episodes.lengths.tolist() == [[3, 1], [1, 1]]
 
 
@@ -101,6 +104,7 @@ def test_evaluation_equals_a_plain_gymnasium_loop(environment):
             rewards.append(reward)
             over = terminated or truncated
         assert episodes.returns[run, episode] == sum(rewards)
+        assert episodes.final_rewards[run, episode] == rewards[-1]
         assert episodes.lengths[run, episode] == len(rewards)
 
 

@@ -150,6 +150,8 @@ def test_a_run_leaves_its_config_record_metrics_returns_checkpoints_and_status(
         (12, True, 3),
     ]
     for evaluation in evaluations:
+        per_episode = ("returns", "lengths", "scores", "final_rewards")
+        assert len({len(evaluation[name]) for name in per_episode}) == 1
         for value, score in zip(evaluation["returns"], evaluation["scores"], strict=True):
             assert score == pytest.approx(100 * (value + 20) / 3254.3)
     record = json.loads((folder / "record.json").read_text())

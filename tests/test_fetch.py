@@ -197,8 +197,9 @@ def test_reference_returns_are_those_of_the_expert_and_of_random_actions(name):
     environments, seeds = make(env.environment, count), np.arange(count)[None]
     best = np.tile(environments.goals[0], (count, 1))
     expert = TASKS[env.source].expert
-    returns = evaluate(lambda seen, _: expert(seen[0], best)[None], environments, seeds).returns
-    assert returns.mean() == pytest.approx(env.expert_return, rel=0.05)
+    played = evaluate(lambda seen, _: expert(seen[0], best)[None], environments, seeds)
+    assert (played.final_rewards == 2).all()
+    assert played.returns.mean() == pytest.approx(env.expert_return, rel=0.05)
     rng = np.random.default_rng(0)
     returns = evaluate(lambda *_: rng.uniform(-1, 1, (1, count, 4)), environments, seeds).returns
     # Few random episodes touch the cube, and those few make the mean: of ten it may be none.

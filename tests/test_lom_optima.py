@@ -230,39 +230,3 @@ def test_the_critics_converge_to_the_fixed_point():
         state, _ = lom.update_critics(state, data, config, rng(update))
     q = lom.q(lom.first_critic(state), data.observations, data.actions)
     assert_close(q, torch.tensor([5.263158, 4.736842]), atol=1e-3, rtol=0)
-
-
-def test_choosing_the_best_component_in_a_tabular_mdp_improves_on_the_behavior():
-    """Proposition 1 and Theorem 1: 5 states, 6 actions, 3 modes."""
-    generator = torch.Generator().manual_seed(1)
-    states, modes, discount = 5, 3, 0.9
-
-    def distribution(*shape):
-        return torch.rand(*shape, generator=generator).pow(3).add(0.01).log().softmax(-1)
-
-    def value(policy):
-        """V (5,) of a policy (5, 6)."""
-        chain = torch.einsum("sa,sat->st", policy, dynamics)
-        reward = (policy * rewards).sum(-1)
-        return torch.linalg.solve(torch.eye(states) - discount * chain, reward)
-
-    dynamics = distribution(states, 6, states)
-    rewards = torch.randn(states, 6, generator=generator)
-    components = distribution(states, modes, 6)
-    weights = distribution(states, modes)
-    behavior_policy = torch.einsum("sm,sma->sa", weights, components)
-    behavior_value = value(behavior_policy)
-    behavior_q = rewards + discount * dynamics @ behavior_value
-    hyper_qs = torch.einsum("sma,sa->sm", components, behavior_q)
-
-    # the hyper-Q is the return of one action of the component, then the behavior
-    for u in range(modes):
-        chain = torch.einsum("sa,sat->st", components[:, u], dynamics)
-        reward = (components[:, u] * rewards).sum(-1)
-        assert_close(hyper_qs[:, u], reward + discount * chain @ behavior_value)
-    assert_close((weights * hyper_qs).sum(-1), behavior_value)
-
-    config = lom.Config(num_components=modes)
-    chosen, _ = lom.choose_component(hyper_qs, weights.log(), config)
-    greedy_value = value(components[torch.arange(states), chosen])
-    assert (greedy_value > behavior_value).all()

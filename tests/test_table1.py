@@ -10,7 +10,7 @@ import pytest
 import yaml
 from result_folders import ResultsFolder
 
-from analysis import runs, sweep, table1, table1_forms
+from analysis import runs, sweep, table1
 from analysis.folders import AnalysisError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,7 +39,7 @@ def row(page: str, kind: str, dataset: str = HOPPER) -> list[str]:
 
 
 def test_the_papers_numbers_are_those_it_prints() -> None:
-    printed = table1.paper().set_index(["dataset", "method"])
+    printed = table1.PAPER.numbers().set_index(["dataset", "method"])
     assert len(printed) == 15 * 9
     assert printed.loc[("hopper-medium-expert", "dmpo")].tolist() == [78.4, 19.0]
     assert printed.loc[("walker2d-full-replay", "wcgan")].tolist() == [53.0, 5.4]
@@ -56,7 +56,7 @@ def test_the_papers_numbers_are_those_it_prints() -> None:
 
 
 def test_the_file_of_the_papers_numbers_says_where_they_are_from() -> None:
-    head = table1.PAPER_FILE.read_text().partition("dataset,")[0]
+    head = table1.PAPER.file.read_text().partition("dataset,")[0]
     assert "Learning on One Mode" in " ".join(head.replace("#", "").split())
     assert "Table 1" in head
     assert all(line.startswith("#") for line in head.splitlines())
@@ -65,9 +65,9 @@ def test_the_file_of_the_papers_numbers_says_where_they_are_from() -> None:
 def test_the_grid_is_what_the_experiment_runs() -> None:
     config = yaml.safe_load((ROOT / "conf" / "experiment" / "table1.yaml").read_text())
     params = config["hydra"]["sweeper"]["params"]
-    assert params["algo"].split(",") == list(table1.METHODS)
-    assert params["env"].split(",") == list(table1.paper()["dataset"].unique())
-    for method in table1.METHODS:
+    assert params["algo"].split(",") == list(table1.PAPER.methods)
+    assert params["env"].split(",") == list(table1.PAPER.numbers()["dataset"].unique())
+    for method in table1.PAPER.methods:
         algo = yaml.safe_load((ROOT / "conf" / "algo" / f"{method}.yaml").read_text())
         assert algo["label"] == method
 
@@ -90,7 +90,7 @@ def test_a_cell_is_mean_and_deviation_beside_the_papers_and_the_difference(
     assert row(page, "ours") == ["", "65.0±7.1", *6 * [""], "**102.0±2.0**"]
     paper = "98.5|69.8|88.7|60.9|58.6±3.8|89.2±8.1|90.3±3.1|99.0±2.1|**99.2±1.1**"
     assert row(page, "paper") == paper.split("|")
-    assert row(page, "difference") == ["", "-4.8", *6 * [""], "+2.8"]
+    assert row(page, "diff") == ["", "-4.8", *6 * [""], "+2.8"]
     assert r" & $65.0_{\pm 7.1}$ & " in latex
     assert r" & $\mathbf{102.0}_{\pm 2.0}$ \\" in latex
 
@@ -105,7 +105,7 @@ def test_what_was_not_run_is_empty(results: ResultsFolder) -> None:
     assert row(page, "ours", "walker2d-expert") == 9 * [""]
     assert row(page, "paper", "walker2d-expert")[0] == "110.7"
     assert "134 of the 135 cells are empty" in page
-    assert latex.count("difference &") == 1
+    assert latex.count("diff &") == 1
 
 
 def test_the_last_evaluation_alone_can_be_averaged(results: ResultsFolder) -> None:
@@ -277,7 +277,7 @@ def test_nothing_to_show_is_an_error_that_says_why(
 def test_the_terminal_table_fits_120_columns(
     results: ResultsFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for method in table1.METHODS:
+    for method in table1.PAPER.methods:
         for seed, score in enumerate((90.0, 120.0)):
             results.add(None, seed, [[score]], label=method, env="hopper-medium-expert", beta=None)
     folder = results.sweep([path.name for path in (results.path / "runs").iterdir()])
@@ -299,9 +299,11 @@ def test_the_terminal_table_fits_120_columns(
 
 
 def test_no_difference_is_minus_zero() -> None:
-    grid = table1.paper().assign(mean=50.36, std=float("nan"), difference=-0.04, status="finished")
+    grid = table1.PAPER.numbers().assign(
+        mean=50.36, std=float("nan"), difference=-0.04, status="finished"
+    )
     grid["paper_name"] = grid["method"]
-    lines = [line for line in table1_forms.lines(grid) if line.kind == "difference"]
+    lines = [line for line in table1.lines(grid) if line.kind == "diff"]
     assert {cell for line in lines for cell in line.cells} == {"+0.0"}
 
 
