@@ -46,7 +46,7 @@ def test_the_table_has_a_row_for_each_dataset_of_table_1():
         ("halfcheetah", "hopper", "walker2d"),
         ("medium-replay", "full-replay", "medium", "medium-expert", "expert"),
     )
-    ours = {"fetch-reach", "fetch-push", "fetch-pick-and-place"}
+    ours = {"fetch-reach", "fetch-push", "fetch-pick-and-place", "rings", "rings-unrewarded"}
     assert set(ROWS) == {"default", *(f"{r}-{q}" for r in robots for q in qualities), *ours}
 
 
@@ -321,7 +321,7 @@ def test_an_execution_that_makes_no_sense_is_refused(override, words):
         ("algo=lmo", "algo=lmo: there is no such choice; did you mean lom?"),
         ("env=hoper-medium", "did you mean hopper-medium?"),
         ("network=papr", "did you mean paper?"),
-        ("experiment=figure4", "did you mean figure3?"),
+        ("experiment=figure33", "did you mean figure3?"),
         ("algo=5", f"algo=5: there is no such choice\nKnown are {', '.join(options('algo'))}"),
         ("algo=td3bc", "did you mean td3_bc?"),
         ("seed=abc", "seed=abc cannot be used: it must be a whole number"),
