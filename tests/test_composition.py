@@ -220,7 +220,7 @@ def test_a_number_that_does_more_than_set_its_key_is_not_taken_for_one(
 
 
 NAMES = {
-    "algo=lom": "lom_fetch-reach_M4_beta5_seed0_c03f9e4b",
+    "algo=lom": "lom_fetch-reach_M4_beta0.2_seed0_5e262fe3",
     "env=hopper-medium M=7 beta=0.3 seed=3": "lom_hopper-medium_M7_beta0.3_seed3_4ac495ce",
     "algo=lom_paper experiment=smoke": "lom_paper_fetch-reach_M4_beta5_seed0_7a0e3a4c",
     "algo=bc env=walker2d-expert network=toy seed=11": "bc_walker2d-expert_seed11_c1518691",
