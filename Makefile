@@ -69,7 +69,7 @@ figures: $(SETUP)  ## Figures 1, 2, 4 and 5 of LOM: trains what they show, unles
 	$(LAUNCH) -m experiment=figure2
 	$(LAUNCH) -m experiment=figure4
 	$(LAUNCH) -m experiment=figure5
-	$(BIN)/python -m analysis.policies.figure1 figure2 --out $(FIGURES)
+	$(BIN)/python -m analysis.policies.figure1 figure4 --M 20 --out $(FIGURES)
 	$(BIN)/python -m analysis.policies.figure2 figure2 --out $(FIGURES)
 	$(BIN)/python -m analysis.policies.figure4 figure4 --out $(FIGURES)
 	$(BIN)/python -m analysis.policies.figure5 figure5 --out $(FIGURES)

@@ -1,0 +1,1 @@
+"""Figures of what trained policies do; they load runs and so need torch and `lom_exp`."""
