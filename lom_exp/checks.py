@@ -90,8 +90,20 @@ def check_network(config: DictConfig, origins: History) -> None:
             raise ConfigError(f"{choice}: algo={config.label} has no network; leave it out")
 
 
-def check_updates(config: DictConfig, algorithm: Algorithm) -> None:
-    """Each phase of the algorithm has its length, and nothing else has."""
+def check_updates(config: DictConfig, algorithm: Algorithm, origins: History) -> None:
+    """Each phase of the algorithm has its length, and nothing else has.
+
+    A budget that knows nothing of the algorithm would leave it at the paper's length.
+    """
+    sources = {place.source for places in origins.values() for place in places}
+    budgets = [source for source in sources if source.startswith("budget=")]
+    if budgets and not any(source.startswith("budget/") for source in sources):
+        choice = budgets[0].split()[0]
+        name = config.algorithm
+        raise ConfigError(
+            f"{choice} has no updates for algo={config.label}; add them as "
+            f"conf/budget/{name}/{choice.removeprefix('budget=')}.yaml, or leave the budget out"
+        )
     for phase, length in config.updates.items():
         if phase not in algorithm.phases:
             raise ConfigError(

@@ -10,7 +10,7 @@ import copy
 import pickle
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import ConfigRepository
@@ -114,7 +114,7 @@ class Composer:
             self._numbers[path] = None
             found = self._files.load_config(path)
             if found and not found.defaults_list and found.header["package"] == "_global_":
-                content = dict(found.config)
+                content: Any = OmegaConf.to_container(found.config)
                 if list(content) == [group] and isinstance(content[group], int | float):
                     self._numbers[path] = Layer(path, content)
         return None if group in self._files.consulted else self._numbers[path]

@@ -62,7 +62,8 @@ def explain(error: Exception) -> str | None:
 def _unknown_option(error: MissingConfigException, path: str) -> str:
     group, _, choice = path.rpartition("/")
     if group in VALUE_GROUPS:
-        return f"{group}={choice} cannot be used: it must be a number, or tuned"
+        words = " or ".join(name for name in options(group) if name.isalpha())
+        return f"{group}={choice} cannot be used: it must be a number, or {words}"
     if group == "schema":
         return (
             f"conf/algo asks for the Config of {choice}, but lom_exp/algorithms/__init__.py has no "

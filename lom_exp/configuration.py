@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import yaml
@@ -22,8 +22,9 @@ from hydra.types import RunMode
 from omegaconf import MISSING, Container, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lom_exp import checks
+from lom_exp import automatic, checks, datasets
 from lom_exp.algorithms import REGISTRY
+from lom_exp.automatic import CountModes
 from lom_exp.composition import Composer
 from lom_exp.composition_errors import explain, nearest
 from lom_exp.datasets import EnvConfig, Preprocessing
@@ -87,7 +88,7 @@ _RECORDED_NODES = ("algo", "updates", "preprocessing", "evaluation")
 
 @cache
 def register() -> None:
-    """Give Hydra the schemas, the rows of conf/tuned and the resolver of conf/algo/lom_paper."""
+    """Give Hydra the schemas, the rows of conf/tuned and the resolvers of conf/."""
     store = ConfigStore.instance()
     schema = OmegaConf.structured(_Schema)
     for key, kind in (
@@ -113,6 +114,7 @@ def register() -> None:
                 provider="lom_exp",
             )
     OmegaConf.register_new_resolver("inverse", lambda value: 1 / value, replace=True)
+    automatic.register()
 
 
 def _writable(kind: type) -> DictConfig:
@@ -143,15 +145,22 @@ def compose(overrides: Sequence[str] = ()) -> RunSpec:
 
 
 def run_spec(config: DictConfig, loader: ConfigLoader) -> RunSpec:
-    """The run that a composed config (with its `hydra` node) describes; raises ConfigError."""
-    return _run_spec(config, history(loader, config, layers(loader, config)))
+    """The run that a composed config (with its `hydra` node) describes.
+
+    In the config, M=auto becomes a number. Raises ConfigError, and for M=auto DataError.
+    """
+    origins = history(loader, config, layers(loader, config))
+    spec = _run_spec(config, origins, None)
+    return _run_spec(config, origins, datasets.count_modes) if automatic.is_auto(origins) else spec
 
 
-def _run_spec(config: DictConfig, origins: History) -> RunSpec:
+def _run_spec(config: DictConfig, origins: History, count_modes: CountModes | None) -> RunSpec:
+    """The run of a config; None for `count_modes` takes M=auto for 1, to find other mistakes."""
     algorithm = checks.find_algorithm(config)
+    origins = automatic.settle(config, origins, count_modes)
     checks.check_symbols(config, origins)
     checks.check_network(config, origins)
-    checks.check_updates(config, algorithm)
+    checks.check_updates(config, algorithm, origins)
     plain = _plain(config)
     return RunSpec(
         algorithm=plain["algorithm"],
@@ -181,11 +190,27 @@ def _fields(plain: Mapping[str, Any], nodes: Iterable[str]) -> list[str]:
 def run_specs(
     jobs: Sequence[Sequence[str]], sweep_config: DictConfig, loader: ConfigLoader
 ) -> list[RunSpec]:
-    """The runs of a sweep's jobs, each a list of overrides; raises ConfigError.
+    """The runs of a sweep's jobs, each a list of overrides.
+
+    Raises ConfigError, and for M=auto DataError: where the modes of the data cannot be counted, as
+    those of data that are not there in a dry run.
+    """
+    composer = Composer(loader, sweep_config)
+    specs, has_auto = _run_specs(jobs, composer, None)
+    if has_auto:
+        fetch = not OmegaConf.select(sweep_config, "hydra.sweeper.dry_run")
+        specs, _ = _run_specs(jobs, composer, cache(partial(datasets.count_modes, fetch=fetch)))
+    return specs
+
+
+def _run_specs(
+    jobs: Sequence[Sequence[str]], composer: Composer, count_modes: CountModes | None
+) -> tuple[list[RunSpec], bool]:
+    """The runs as `_run_spec` gives them, and whether there is an M=auto among them.
 
     Jobs that differ by seed alone are composed once, unless something is computed from the seed.
     """
-    composer = Composer(loader, sweep_config)
+    has_auto = False
     composed: dict[tuple[str, ...], RunSpec] = {}  # by all overrides but the seed
     specs = []
     for job in jobs:
@@ -194,7 +219,8 @@ def run_specs(
         if len(seeds) != 1 or rest not in composed:
             config, made_of = composer.compose(job)
             origins = history(composer.loader, config, made_of)
-            spec = _run_spec(config, origins)
+            has_auto |= automatic.is_auto(origins)
+            spec = _run_spec(config, origins, count_modes)
             if not _is_read("seed", job, origins):
                 composed[rest] = spec
         else:
@@ -202,7 +228,7 @@ def run_specs(
             first = composed[rest]
             spec = replace(first, seed=seed, resolved={**first.resolved, "seed": seed})
         specs.append(spec)
-    return specs
+    return specs, has_auto
 
 
 def _is_read(key: str, job: Iterable[str], origins: History) -> bool:

@@ -30,7 +30,8 @@ class History(dict[str, list[Origin]]):
         if key not in self:
             return "default"
         source, value = self[key][-1]
-        references = dict.fromkeys(_REFERENCE.findall(str(value)))
+        # A whole node, as that of the data in M=auto, is no setting that has a source.
+        references = [key for key in dict.fromkeys(_REFERENCE.findall(str(value))) if key in self]
         return " and ".join(map(self.source, references)) if references else source
 
 

@@ -11,12 +11,12 @@ ROOT = Path(__file__).parent.parent
 
 FLOORS: list[set[str]] = [
     {"errors", "handover", "types", "random", "networks", "distributions", "validation"}
-    | {"critics", "policies", "mixtures", "autoencoders", "batch_norm", "precision"},
+    | {"critics", "policies", "mixtures", "autoencoders", "batch_norm", "precision", "modes"},
     {"files", "slurm", "leases", "runs", "sweeps", "checkpoints", "code_version", "rates"}
     | {"datasets", "envs", "tracking", "packs", "progress"}
     | {"overrides", "sources", "composition", "composition_errors"},
     {"algorithms", "runspec"},
-    {"trainer", "evaluation", "packfiles", "plan", "checks"},
+    {"trainer", "evaluation", "packfiles", "plan", "checks", "automatic"},
     {"training", "experiment", "configuration", "trained"},
     {"worker", "launcher", "watch"},
 ]
@@ -31,6 +31,7 @@ SAME_FLOOR = {
     "autoencoders": {"networks", "random"},
     "batch_norm": {"networks"},
     "validation": {"errors"},
+    "modes": {"errors"},
     "leases": {"files", "slurm"},
     "runs": {"files", "leases"},
     "sweeps": {"files", "leases"},

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from lom_exp.datasets import d4rl_package, generation, transitions
+from lom_exp.datasets import d4rl_package, estimates, generation, transitions
 from lom_exp.datasets.config import GENERATED, EnvConfig, Preprocessing
 from lom_exp.datasets.download import download
 from lom_exp.datasets.fingerprint import arrays_sha256, file_sha256, fingerprint
@@ -19,13 +19,16 @@ from lom_exp.datasets.folders import cache_folder, d4rl_folder, user_folder, wri
 from lom_exp.datasets.rows import read_hdf5
 from lom_exp.datasets.transitions import Normalizer
 from lom_exp.errors import DataError
+from lom_exp.modes import Estimate
 from lom_exp.types import Transitions
 
 __all__ = [
     "Dataset",
     "EnvConfig",
+    "Estimate",
     "Normalizer",
     "Preprocessing",
+    "count_modes",
     "fingerprint",
     "identify",
     "identify_if_present",
@@ -84,6 +87,27 @@ def identify_if_present(env: EnvConfig) -> str | None:
         return identify(env)
     path = _find(env)
     return _fingerprint(env, path) if path else None
+
+
+def count_modes(env: EnvConfig, fetch: bool = True) -> Estimate:
+    """How many modes the data's actions have, for M=auto.
+
+    Raises DataError as `locate` does, for too few rows, and unless told to `fetch` it for data that
+    would first have to be downloaded or generated.
+    """
+    from_package = env.source == "d4rl_package"  # which may download them
+    if not fetch and (from_package or _find(env) is None):
+        raise DataError(
+            f"M=auto: the data of env={env.name} have yet to be downloaded or generated, so their "
+            "modes cannot be counted; give the number of components, as in M=5, or start the runs"
+        )
+    if from_package:
+        rows, _ = d4rl_package.read(env)
+        return estimates.count_modes(env.name, rows)  # without a fingerprint, so not remembered
+    path = locate(env)
+    return estimates.remembered(
+        _fingerprint(env, path), lambda: estimates.count_modes(env.name, read_hdf5(path)[0])
+    )
 
 
 def locate(env: EnvConfig) -> Path:

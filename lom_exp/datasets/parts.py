@@ -12,10 +12,9 @@ import logging
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 import zlib
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Generator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -25,13 +24,13 @@ import h5py
 import numpy as np
 
 from lom_exp.datasets.config import EnvConfig
+from lom_exp.datasets.progress import progress
 from lom_exp.datasets.world import Arrays, World
 from lom_exp.errors import DataError
 from lom_exp.files import write_atomically
 
 _log = logging.getLogger(__name__)
 
-Report = Callable[[int], None]  # of how much is done
 Attribute = str | int | float | bool
 
 
@@ -53,7 +52,7 @@ def make_parts(env: EnvConfig, world: World, folder: Path, processes: int | None
         _log.info("%s: %d of %d trajectories are there", env.name, done, env.num_trajectories)
     processes = min(processes or _cores(), len(missing))
     with (
-        _progress(f"generating {env.name}", done, env.num_trajectories) as report,
+        progress(f"generating {env.name}", done, env.num_trajectories) as report,
         contextlib.closing(_made(env, world, missing, processes)) as made,
     ):
         for path in made:
@@ -118,7 +117,7 @@ def join(paths: list[Path], whole: Path, attributes: Mapping[str, Attribute], ti
     """
     rows = sum(len(_read(path)["rewards"]) for path in paths)
     try:
-        with _progress(title, 0, rows) as report, h5py.File(whole, "w") as file:
+        with progress(title, 0, rows) as report, h5py.File(whole, "w") as file:
             file.attrs.update(attributes)
             start = 0
             for path in paths:
@@ -144,28 +143,3 @@ def _read(path: Path) -> Arrays:
         raise DataError(
             f"{path}: is damaged ({error}); delete it and start again, other parts are kept"
         ) from error
-
-
-@contextlib.contextmanager
-def _progress(title: str, done: int, total: int) -> Iterator[Report]:
-    """A bar on a terminal, a line per tenth elsewhere."""
-    if not sys.stderr.isatty():
-        tenths = 10 * done // total
-
-        def log(done: int) -> None:
-            nonlocal tenths
-            if 10 * done // total > tenths:
-                tenths = 10 * done // total
-                _log.info("%s: %d %%", title, 10 * tenths)
-
-        _log.info("%s", title)
-        yield log
-        return
-
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(title, completed=done, total=total)
-        yield lambda done: progress.update(task, completed=done)

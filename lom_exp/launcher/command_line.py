@@ -164,9 +164,9 @@ class PackLauncher(Launcher):
         from lom_exp.launcher import control, table
         from lom_exp.runspec import Sweep
 
-        specs, settings = self.compose(job_overrides)
         setup_globals()
         configure_log(self.config.hydra.job_logging, self.config.hydra.verbose)
+        specs, settings = self.compose(job_overrides)
         command = ["python", *sys.orig_argv[1:]]
         overrides = list(self.config.hydra.overrides.task)
         name = self.config.sweep_name
