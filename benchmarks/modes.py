@@ -14,7 +14,6 @@ import argparse
 import csv
 import itertools
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -185,15 +184,14 @@ def envs(files: Iterable[Path]) -> Iterator[tuple[str, EnvConfig]]:
 
 def show_datasets(files: Iterable[Path]) -> None:
     """What M=auto says of datasets, and how often it counted what; those not here are left out."""
-    write_head("dataset", "M=auto", "counted", "seconds")
+    write_head("dataset", "M=auto", "counted")
     for name, env in envs(files):
-        start = time.perf_counter()
         try:
             found = datasets.count_modes(env, fetch=False)
         except DataError as error:
             sys.stderr.write(f"left out: {error}\n")
             continue
-        write_row(name, found.M, found, f"{time.perf_counter() - start:.0f}")
+        write_row(name, found.M, found)
 
 
 def main() -> None:
