@@ -101,8 +101,9 @@ def test_modes_of_two_rings_are_four_where_a_line_crosses_both(rng):
 
 
 def test_a_single_state_is_a_neighborhood_of_itself_however_its_rows_are_sorted(rng):
-    actions = np.sort(around(rng, [[-0.6], [0.0], [0.6]], 0.08), axis=0)
-    assert estimate(np.ones((ROWS, 2)), actions, 0, STATES).shares == {3: 1.0}
+    actions = around(rng, corners(8, 3), 0.08)
+    actions = actions[np.lexsort((actions > 0).T)]
+    assert estimate(np.ones((ROWS, 2)), actions, 0, STATES).shares == {8: 1.0}
 
 
 @pytest.mark.parametrize(
@@ -136,9 +137,12 @@ def test_a_nearly_deterministic_policy_has_one_mode(rng, gain, noise):
     assert count(observations, mean + noise * rng.normal(size=mean.shape)) == 1
 
 
-def test_a_curved_policy_has_one_mode(rng):
-    observations, mean = policy(rng, observation_dim=2)
-    assert count(observations, 0.8 * np.sin(3 * np.arctanh(mean))) == 1
+def test_a_policy_that_jumps_in_many_places_has_one_mode_at_most_states():
+    """Not at all, which docs/modes.md tells; without regard to curvature at 0.62 of them."""
+    rng = np.random.default_rng(8)
+    observations, mean = policy(rng, observation_dim=5, action_dim=6)
+    actions = np.clip(2 * np.sign(mean) + 0.05 * rng.normal(size=mean.shape), -1, 1)
+    assert estimate(observations, actions, 0, 2 * STATES).shares[1] > 0.72
 
 
 def test_a_deterministic_policy_has_one_mode_along_its_trajectories(rng):
@@ -155,8 +159,8 @@ def test_actions_that_an_observation_tells_apart_are_one_mode_each(rng):
 
 
 def test_rounded_actions_are_no_modes(rng):
-    observations, mean = policy(rng)
-    actions = 0.3 * mean + 0.2 * rng.normal(size=mean.shape)
+    observations, _ = policy(rng)
+    actions = 0.2 * rng.normal(size=(ROWS, 1))
     assert count(observations, np.round(50 * actions) / 50) == 1
 
 
@@ -169,9 +173,10 @@ def test_rows_sorted_by_their_mode_are_no_obstacle(rng):
 
 def test_the_scales_of_observations_do_not_matter(rng):
     """What tells two actions apart is the observation of the smallest numbers."""
-    observations, _ = policy(rng, observation_dim=3)
-    actions = 0.5 * np.sign(observations[:, 2:]) + 0.05 * rng.normal(size=(ROWS, 1))
-    assert count(observations * np.array([1e3, 1.0, 1e-3]) + 10, actions) == 1
+    observations, _ = policy(rng, observation_dim=2)
+    sides = np.where(np.abs(observations[:, 1:]) > 0.67, 1, -1)  # half of the rows each
+    actions = 0.5 * sides + 0.05 * rng.normal(size=(ROWS, 1))
+    assert count(observations * np.array([1e3, 1e-3]), actions) == 1
 
 
 def test_the_same_seed_gives_the_same_counts_and_another_one_other_states(rng):
