@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lom_exp import datasets, envs
+from analysis.policies import selection
+from lom_exp import envs
 from lom_exp.datasets.fetch import GOALS, TASKS
-from lom_exp.datasets.rows import read_hdf5
 from lom_exp.envs import Stepped
 from lom_exp.envs.fetch import GOAL_REWARDS, FetchFourGoals
 from lom_exp.errors import DataError
@@ -94,13 +94,7 @@ def demonstrations(run: TrainedRun, sha256: str, scene: Scene) -> Demonstrations
             f"{run.name} was trained on env.path={env.path}, and of a file it is not known which "
             "rows are trajectories from one initial state; give a run on generated data"
         )
-    path = datasets.locate(env)
-    if datasets.identify(env) != sha256:
-        raise DataError(
-            f"{path} is not what {run.name} was trained on (sha256 {sha256[:12]}...): another "
-            "version of the simulator or of the generator made it; train the runs again"
-        )
-    rows, _ = read_hdf5(path)
+    rows = selection.rows_of(run, sha256)
     positions, actions, rewards = (
         values.reshape(-1, GOALS, scene.environments.horizon, *values.shape[1:]).astype(np.float64)
         for values in (

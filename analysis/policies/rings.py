@@ -16,11 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lom_exp import datasets
+from analysis.policies import selection
 from lom_exp.algorithms import lom, onestep, wcgan, wcvae
-from lom_exp.datasets.rows import read_hdf5
 from lom_exp.envs.rings import ACTION_SCALE, is_rewarded, on_rings
-from lom_exp.errors import ConfigError, DataError
+from lom_exp.errors import ConfigError
 from lom_exp.mixtures import component, mixture
 from lom_exp.precision import default_dtype
 from lom_exp.random import Rng
@@ -51,14 +50,7 @@ def data(run: TrainedRun, sha256: str) -> Floats:
 
     Raises DataError where they are not there any more.
     """
-    env = run.spec.env
-    path = datasets.locate(env)
-    if datasets.identify(env) != sha256:
-        raise DataError(
-            f"{path} is not what {run.name} was trained on (sha256 {sha256[:12]}...); train the "
-            "runs again, or bring that file back as env.path"
-        )
-    rows, _ = read_hdf5(path)
+    rows = selection.rows_of(run, sha256)
     points = np.concatenate((rows.observations, ACTION_SCALE * rows.actions), axis=-1)
     return points.astype(np.float64)
 

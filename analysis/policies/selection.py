@@ -13,8 +13,9 @@ from analysis import command, drawing, scores
 from analysis.command import Written
 from analysis.folders import AnalysisError
 from analysis.runs import Results
-from lom_exp import trained
-from lom_exp.errors import LomExpError
+from lom_exp import datasets, trained
+from lom_exp.datasets.rows import Rows, read_hdf5
+from lom_exp.errors import DataError, LomExpError
 from lom_exp.trained import TrainedRun
 
 ENV = "fetch-reach"
@@ -47,6 +48,22 @@ def main(
             raise AnalysisError(str(error)) from error
 
     return command.main(made, translated, argv)
+
+
+def rows_of(run: TrainedRun, sha256: str) -> Rows:
+    """All rows of the dataset that a run was trained on, whose sha256 its record has.
+
+    Raises DataError where they are not there any more.
+    """
+    env = run.spec.env
+    path = datasets.locate(env)
+    if datasets.identify(env) != sha256:
+        raise DataError(
+            f"{path} is not what {run.name} was trained on (sha256 {sha256[:12]}...); train the "
+            "runs again, or bring that file back as env.path"
+        )
+    rows, _ = read_hdf5(path)
+    return rows
 
 
 def select(
