@@ -106,6 +106,14 @@ def test_widths_of_a_network_that_the_algorithm_lacks_are_refused():
     assert spec.config.behavior_hidden_sizes == (64,)
 
 
+@pytest.mark.parametrize("algo", options("algo"))
+def test_every_algorithm_has_a_budget_of_minutes(algo):
+    spec = compose([f"algo={algo}", "budget=minutes"])
+    assert max(spec.updates.values()) <= 5000
+    assert spec.evaluation.every == 500
+    assert all("budget" in spec.sources[f"updates.{phase}"] for phase in spec.updates)
+
+
 def test_a_dataset_without_a_row_takes_the_defaults():
     spec = compose(["algo=lom", "env=hopper-random"])
     assert spec.config == lom.Config()
