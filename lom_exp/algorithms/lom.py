@@ -238,7 +238,8 @@ def component_scores(
     if config.component_choice == "heaviest":
         return logits
     if config.component_choice == "first":
-        return -torch.arange(logits.shape[-1]).to(logits).expand_as(logits)
+        numbers = torch.arange(logits.shape[-1], dtype=logits.dtype, device=logits.device)
+        return -numbers.expand_as(logits)
     uniform = rng.uniform("choice", logits.shape)
     if config.component_choice == "random":
         return uniform
