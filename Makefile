@@ -13,7 +13,7 @@ LAUNCH := $(BIN)/python launch.py
 TEST_PROCESSES ?= 3
 FIGURES ?= results/figures
 
-.PHONY: help setup run test long check format bench d4rl figure3 table1 table2 figures clean
+.PHONY: help setup run test long check format bench d4rl figure3 table1 table2 claims figures clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -64,6 +64,9 @@ table1: $(SETUP)  ## Table 1 of LOM beside the paper's numbers: make table1 SWEE
 
 table2: $(SETUP)  ## Table 2 of LOM beside the paper's numbers: make table2 SWEEP=results/sweeps/NAME
 	$(BIN)/python -m analysis.table2 $(or $(SWEEP),table2)
+
+claims: $(SETUP)  ## what LOM's paper says of its results, checked: docs/claims.md, or make claims SWEEP=...
+	$(BIN)/python -m analysis.claims $(SWEEP)
 
 figures: $(SETUP)  ## Figures 1, 2, 4 and 5 of LOM: trains what they show, unless that was done, and draws
 	$(LAUNCH) -m experiment=figure2
