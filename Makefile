@@ -46,11 +46,12 @@ format: $(SETUP)  ## rewrite the files as `make check` wants them
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(SETUP)  ## updates per second of every algorithm; planning, submitting and status of 10,000 runs
+bench: $(SETUP)  ## updates per second of every algorithm; planning, submitting, status and reading of 10,000 runs
 	$(BIN)/python benchmarks/updates.py
 	$(BIN)/python benchmarks/planning.py
 	$(BIN)/python benchmarks/submitting.py
 	$(BIN)/python benchmarks/status.py
+	$(BIN)/python benchmarks/reading.py
 
 d4rl: $(SETUP)  ## add the d4rl package, whose tables are then compared with ours in the tests
 	$(BIN)/python -m pip install -q -e '.[d4rl]'

@@ -102,12 +102,12 @@ def count(
     """At least `needed` datasets are won; those neither won nor lost are not known."""
     unknown = int((~won & ~lost).sum())
     verdict = HOLDS if won.sum() >= needed else OPEN if won.sum() + unknown >= needed else FAILS
-    not_known = f", {unknown} not known" if unknown else ""
-    return Reading(text, verdict, f"{won.sum()} of {len(won)}{not_known}", detail)
+    not_run = f", {unknown} not run" if unknown else ""
+    return Reading(text, verdict, f"{won.sum()} of {len(won)}{not_run}", detail)
 
 
 def _rivals(scores: Scores, known: NDArray[np.bool_], lost: NDArray[np.bool_]) -> str:
-    """`not hopper-medium (87.2; WCVAE 89.0)`: the best other method where the subject is not best.
+    """`not hopper-medium 87.2 (WCVAE 89.0)`: the best other method where the subject is not best.
 
     Where it always is, that of all datasets known.
     """
@@ -115,7 +115,7 @@ def _rivals(scores: Scores, known: NDArray[np.bool_], lost: NDArray[np.bool_]) -
     for dataset, row in scores.means[lost if lost.any() else known].iterrows():
         rival = row.drop(scores.subject).idxmax()
         own, other = (f"{row[method]:.{scores.digits}f}" for method in (scores.subject, rival))
-        listed.append(f"{dataset} ({own}; {rival} {other})")
+        listed.append(f"{dataset} {own} ({rival} {other})")
     return "not " * bool(lost.any()) + ", ".join(listed) if len(listed) <= _LISTED else ""
 
 

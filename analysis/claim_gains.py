@@ -33,7 +33,7 @@ class Range(NamedTuple):
 
     @property
     def spread(self) -> str:
-        """`53.4 to 54.4`; nothing where the scores are not rounded."""
+        """`53.40 to 54.36`; nothing where the scores are not rounded."""
         return f"{self.low:.2f} to {self.high:.2f}" if self.high > self.low else ""
 
 
@@ -63,7 +63,7 @@ def gain_range(
         numbers = f"{least.value:+.2f} % to {most.value:+.2f} %"
         if missing:
             numbers = f"{least.value:+.2f} %" if least == most else numbers
-            numbers += f", {missing} of {len(own)} not known"
+            numbers += f", {missing} of {len(own)} not run"
         listed = (f"{dataset} {gain:+.2f}" for dataset, gain in bounds[1].dropna().items())
         detail = f"{', '.join(listed)}{_rounding([least, most])}"
         readings.append(Reading(f"over {text}", verdict, numbers, detail))
@@ -90,7 +90,7 @@ def mean_gain(scores: Scores, claimed: float, groups: dict[str, Sequence[str]]) 
         ]
         verdict = HOLDS if any(value.matches(claimed, 0) for value in ranges) else FAILS
         mean, sums = ranges
-        numbers = f"{mean.value:+.1f} %, by sums {sums.value:+.1f} %"
+        numbers = f"{mean.value:+.2f} %, by sums {sums.value:+.2f} %"
         readings.append(Reading(f"over {text}", verdict, numbers, _rounding(ranges).strip("; ")))
     return readings
 

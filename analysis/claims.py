@@ -77,8 +77,9 @@ class Checked(NamedTuple):
     @property
     def summary(self) -> tuple[str, str]:
         """What becomes of it on the paper's numbers and on ours, in a few words."""
+        unknown = "cannot be checked: no numbers printed"
         too_few = "" if self.claim.of_print else "not enough runs"
-        return _short(self.printed) or "no numbers printed", _short(self.ours) or too_few
+        return _short(self.printed) or unknown, _short(self.ours) or too_few
 
 
 def check(printed: dict[str, Source], ours: dict[str, Source]) -> list[Checked]:
@@ -148,7 +149,7 @@ def _readings(each: Checked) -> str:
 def _cell(reading: Reading | None) -> str:
     if reading is None:
         return ""
-    detail = f" ({reading.detail})" if reading.detail else ""
+    detail = f"; {reading.detail}" if reading.detail else ""
     return f"**{reading.verdict}**: {reading.numbers}{detail}"
 
 
@@ -183,8 +184,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, help="the page (default: see above)")
     arguments = parser.parse_args(argv)
-    ours, problems, folder, command = claim_scores.kept(), [], DOCS, "python -m analysis.claims"
+    problems, folder, command = [], DOCS, "python -m analysis.claims"
     try:
+        ours = claim_scores.kept()
         if arguments.results:
             results = runs.load(runs.find(arguments.results, Path("results")))
             own, problems = claim_scores.of_runs(results)
