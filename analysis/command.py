@@ -28,7 +28,8 @@ def parser(description: str) -> argparse.ArgumentParser:
     made.add_argument(
         "sweep",
         nargs="?",
-        help="a sweep's name, a sweep folder or a results folder (default: the newest sweep)",
+        help="a sweep's name, a sweep folder, a results folder or an MLflow URI, such as "
+        "http://127.0.0.1:5000 or sqlite:///results/mlflow.db (default: the newest sweep)",
     )
     made.add_argument("--results", type=Path, default=Path("results"), help="where sweeps are")
     made.add_argument("--out", type=Path, help="folder to write to (default: the sweep's own)")
@@ -43,7 +44,7 @@ def main(
     """Run a command on the results its arguments name; 0, or 1 after an error a user can mend."""
     arguments = made.parse_args(argv)
     try:
-        results = runs.load(runs.find(arguments.sweep, arguments.results))
+        results = runs.read(arguments.sweep, arguments.results)
         out = arguments.out or results.folder
         out.mkdir(parents=True, exist_ok=True)
         written = write(results, out, arguments)
@@ -54,6 +55,10 @@ def main(
     if written.problems:
         _say(console, f"Not all of {results.name} is finished and sound:")
     for run, problem in written.problems:
+        _say(console, f"  {run}: {problem}")
+    if results.unlike:
+        _say(console, f"Not all of {results.name} is alike:")
+    for run, problem in results.unlike:
         _say(console, f"  {run}: {problem}")
     for path in written.files:
         _say(console, f"written: {path}")
@@ -72,6 +77,9 @@ def markdown(title: str, results: Results, body: pd.DataFrame, notes: Sequence[s
     if results.problems:
         parts += ["", "Not finished or not sound:", ""]
         parts += [f"- `{run}`: {problem}" for run, problem in results.problems]
+    if results.unlike:
+        parts += ["", "Not of the same code or data as the rest:", ""]
+        parts += [f"- `{run}`: {problem}" for run, problem in results.unlike]
     return "\n".join(parts) + "\n"
 
 

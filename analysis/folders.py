@@ -12,17 +12,17 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from omegaconf import OmegaConf
+import numpy as np
+import yaml
+from numpy.typing import NDArray
 
-EPISODE_COLUMNS = [
-    "run", "label", "env", "M", "beta", "seed", "phase", "update", "step", "final",
-    "episode", "return", "length", "score", "final_reward", "provenance", "status",
-]  # fmt: skip
+FILES = ("config.yaml", "record.json", "status.json", "evaluations.jsonl")  # what `read` reads
 PROVENANCES = ("d4rl", "collected", "generated")  # anything else is unknown
-# What an evaluation lists, and what one value of it is in EPISODE_COLUMNS.
+# What an evaluation lists, and what one value of it is called.
 _LISTS = {
     "returns": "return",
     "lengths": "length",
@@ -33,27 +33,59 @@ _LINE_KEYS = {
     "metrics.jsonl": {"phase", "update", "step", "metrics"},
     "evaluations.jsonl": {"phase", "update", "step", "final", "returns", "lengths", "scores"},
 }
+# Where and how fast a run computes and where it writes is not what it computes; what `network`
+# chooses stands in the algorithm's own fields.
+_NOT_SETTINGS = {
+    "M", "beta", "seed", "network", "env.path", "results", "sweep_name", "tracking", "device",
+    "compile", "threads", "vectorize", "log_every", "checkpoint_every", "pack_size", "retries",
+    "wait",
+}  # fmt: skip
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+    """YAML in C where there is libyaml: of 10,000 runs it would otherwise take minutes."""
+
+
+# 1e-4 is a number, which YAML 1.1 denies.
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(?:\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+class Reading(NamedTuple):
+    """One run folder, read."""
+
+    row: dict[str, Any]  # what the run is and how far it came: runs.RUN_COLUMNS but for `settings`
+    settings: dict[str, Any]  # all that decides what it computes, with dotted names
+    evaluations: dict[str, list[Any]]  # EVALUATION: one value per evaluation
+    episodes: dict[str, NDArray[np.float64]]  # EPISODE: one value per episode, in their order
+    problems: list[str]  # a sentence for all that was left out
+
+
+EVALUATION = {"phase": str, "update": int, "step": int, "final": bool, "time": float, "size": int}
+EPISODE = tuple(_LISTS.values())
 
 
 class AnalysisError(Exception):
     """Results that cannot be analyzed; the message names the culprit and the remedy."""
 
 
-def read_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What a run is and how far it came, and its configuration.
+def read(folder: Path) -> Reading:
+    """All that a run folder says of a run but its metrics.
 
     Raises:
         AnalysisError: record.json or config.yaml is missing, damaged or without what a table needs.
     """
+    row, config = _read_run(folder)
+    spread = row["expert_return"] - row["random_return"]
+    scored = math.isfinite(spread) and spread != 0
+    evaluations, episodes, problems = _read_evaluations(folder, scored)
+    return Reading(row, _flatten(config), evaluations, episodes, problems)
+
+
+def _read_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     record = read_json(folder / "record.json")
-    config_file = folder / "config.yaml"
-    try:
-        # OmegaConf reads 1e-4 as a number, which YAML 1.1 does not.
-        config = OmegaConf.to_container(OmegaConf.load(config_file))
-    except Exception as error:  # a damaged YAML file raises one of many classes
-        raise AnalysisError(f"{config_file}: {error}") from error
-    if not isinstance(config, dict):
-        raise AnalysisError(f"{config_file}: not a mapping of settings")
+    config = read_yaml(folder / "config.yaml")
     for key in ("label", "env", "seed"):
         if key not in record:
             raise AnalysisError(f"{folder / 'record.json'}: no {key!r}")
@@ -71,28 +103,32 @@ def read_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     random_return, expert_return = (
         number(env.get(key)) for key in ("random_return", "expert_return")
     )
-    spread = expert_return - random_return
+    spread = expert_return - random_return or math.nan
+    commits = [*(record.get("earlier_commits") or []), record.get("git_commit")]
     row = {
         "run": folder.name,
+        "id": record.get("id"),
         "algorithm": record.get("algorithm", ""),
         "label": record["label"],
         "env": record["env"],
         "M": record.get("M"),
         "beta": number(record.get("beta")),
-        "settings": "",
         "by_hand": _by_hand(record.get("sources") or {}, config),
         "seed": record["seed"],
         "provenance": provenance if provenance in PROVENANCES else "unknown",
         "sha256": dataset.get("sha256") or "unknown",
         "rows": number(dataset.get("rows")),
         "dataset_return": mean_return,
-        "dataset_score": 100 * (mean_return - random_return) / spread if spread else math.nan,
+        "dataset_score": 100 * (mean_return - random_return) / spread,
+        "random_return": random_return,
+        "expert_return": expert_return,
         "updates": config.get("updates") or {},
+        "code": " ".join(filter(None, commits)) + " changed" * bool(record.get("git_dirty")),
+        "device": record.get("device") or "unknown",
         "status": status.get("status", "unknown"),
         "phase": status.get("phase"),
         "update": status.get("update"),
         "error": status.get("error"),
-        "folder": str(folder),
     }
     return row, config
 
@@ -115,38 +151,44 @@ def _by_hand(sources: dict[str, str], config: dict[str, Any]) -> str:
     return ", ".join(given)
 
 
-def read_episodes(folder: Path, row: dict[str, Any]) -> tuple[list[dict[str, Any]], list[str]]:
-    """One row of EPISODE_COLUMNS per episode, and a sentence for all that was left out."""
+def _read_evaluations(
+    folder: Path, scored: bool
+) -> tuple[dict[str, list[Any]], dict[str, NDArray[np.float64]], list[str]]:
+    """What stands in evaluations.jsonl; scores are nan if not `scored`."""
     entries, problems = read_lines(folder / "evaluations.jsonl")
+    if not scored:
+        problems.append(
+            "no score: config.yaml has no env.random_return and env.expert_return that differ; "
+            "its returns are kept"
+        )
     # An evaluation that was made again after a resume counts once.
-    latest = {(entry["phase"], entry["update"], entry["final"]): entry for entry in entries}
-    shared = {key: row[key] for key in EPISODE_COLUMNS if key in row}
-    episodes = []
+    latest = {(entry["phase"], entry["update"], bool(entry["final"])): entry for entry in entries}
+    evaluations: dict[str, list[Any]] = {name: [] for name in EVALUATION}
+    lists: dict[str, list[NDArray[np.float64]]] = {name: [] for name in EPISODE}
     for (phase, update, final), entry in latest.items():
-        columns = {
-            name: [number(value) for value in entry[key]]
-            for key, name in _LISTS.items()
-            if key in entry
-        }
+        values = {name: entry[key] for key, name in _LISTS.items() if key in entry}
         where = f"evaluation at {phase} update {update:,}, left out"
-        if len({len(column) for column in columns.values()}) > 1 or not columns["return"]:
-            problems.append(
-                f"{where}: its {', '.join(columns)} lists differ in length or are empty"
-            )
+        sizes = {len(column) if isinstance(column, list) else 0 for column in values.values()}
+        if len(sizes) > 1 or sizes == {0}:
+            problems.append(f"{where}: its {', '.join(values)} lists differ in length or are empty")
             continue
-        if not all(math.isfinite(value) for column in columns.values() for value in column):
+        size = sizes.pop()
+        columns = {name: np.array([*map(number, column)]) for name, column in values.items()}
+        if not scored:
+            columns["score"] = np.full(size, math.nan)
+        checked = [column for name, column in columns.items() if scored or name != "score"]
+        if not np.isfinite(checked).all():
             problems.append(f"{where}: it holds a value that is no finite number")
             continue
-        episodes += [
-            shared
-            | {"phase": phase, "update": update, "step": entry["step"], "final": bool(final)}
-            | {"episode": episode}
-            | dict(zip(columns, values, strict=True))
-            for episode, values in enumerate(zip(*columns.values(), strict=True))
-        ]
-    if not episodes:
+        for name in EPISODE:
+            lists[name].append(columns.get(name, np.full(size, math.nan)))
+        described = (phase, update, entry["step"], final, number(entry.get("time")), size)
+        for name, value in zip(EVALUATION, described, strict=True):
+            evaluations[name].append(value)
+    if not evaluations["size"]:
         problems.append("no evaluation yet")
-    return episodes, problems
+    episodes = {name: np.concatenate([*parts, np.empty(0)]) for name, parts in lists.items()}
+    return evaluations, episodes, problems
 
 
 def read_lines(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
@@ -162,11 +204,24 @@ def read_lines(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
             entry = json.loads(line)
             if not isinstance(entry, dict) or _LINE_KEYS[path.name] - entry.keys():
                 raise ValueError("not an object with the keys of its kind")
+            if not isinstance(entry["phase"], str) or not isinstance(entry["update"], int):
+                raise ValueError("its phase is no name or its update no whole number")
         except ValueError as error:
             problems.append(f"{path.name} line {position} left out: {error}")
         else:
             entries.append(entry)
     return entries, problems
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file; AnalysisError, naming the file, where there is none."""
+    try:
+        content = yaml.load(path.read_bytes(), _Loader)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise AnalysisError(f"{path}: {error}") from error
+    if not isinstance(content, dict):
+        raise AnalysisError(f"{path}: not a mapping of settings")
+    return content
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -180,6 +235,19 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise AnalysisError(f"{path}: not a JSON object")
     return content
+
+
+def _flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        name = f"{prefix}{key}"
+        if name in _NOT_SETTINGS:
+            continue
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{name}.")
+        else:
+            flat[name] = value
+    return flat
 
 
 def number(value: Any) -> float:

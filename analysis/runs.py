@@ -7,34 +7,27 @@ whatever cannot be used is in `Results.problems` with the run's name.
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from analysis import folders
+from analysis import cache, folders, soundness, tracked
 from analysis.folders import AnalysisError
+from analysis.soundness import Problem
 
 RUN_COLUMNS = [
-    "run", "algorithm", "label", "env", "M", "beta", "settings", "by_hand", "seed", "provenance",
-    "sha256", "rows", "dataset_return", "dataset_score", "updates", "status", "phase", "update",
-    "error", "folder",
+    "run", "id", "algorithm", "label", "env", "M", "beta", "settings", "by_hand", "seed",
+    "provenance", "sha256", "rows", "dataset_return", "dataset_score", "random_return",
+    "expert_return", "updates", "code", "device", "status", "phase", "update", "error", "folder",
+]  # fmt: skip
+# One row of `Results.episodes`; a column of text or of few values is a categorical.
+EPISODE_COLUMNS = [
+    "run", "label", "env", "M", "beta", "seed", "phase", "update", "step", "final", "time",
+    "episode", "return", "length", "score", "final_reward", "provenance", "status",
 ]  # fmt: skip
 METRIC_COLUMNS = ["run", "phase", "update", "step", "metric", "value"]
-
-# Where and how fast a run computes and where it writes is not what it computes; what `network`
-# chooses stands in the algorithm's own fields.
-_NOT_SETTINGS = {
-    "M", "beta", "seed", "network", "env.path", "results", "sweep_name", "tracking", "device",
-    "compile", "threads", "vectorize", "log_every", "checkpoint_every",
-}  # fmt: skip
-
-
-class Problem(NamedTuple):
-    """Something about a run that a reader of its numbers must know."""
-
-    run: str
-    problem: str
 
 
 class Results(NamedTuple):
@@ -44,10 +37,26 @@ class Results(NamedTuple):
     folder: Path  # where tables and figures are written by default
     command: str  # that started the sweep; "" for a results folder
     runs: pd.DataFrame  # RUN_COLUMNS, one row per readable run
-    episodes: (
-        pd.DataFrame
-    )  # folders.EPISODE_COLUMNS, one row per episode of each evaluation of each run
-    problems: list[Problem]
+    episodes: pd.DataFrame  # EPISODE_COLUMNS, one row per episode of each evaluation of each run
+    problems: list[Problem]  # what is unreadable, unfinished, failed, diverged or damaged
+    unlike: Sequence[Problem] = ()  # sound runs that are not like the rest: `soundness.unlike`
+
+
+def read(name: str | None, results: Path) -> Results:
+    """The runs that `name` means: those of a folder (`find`), or of an MLflow server or database.
+
+    Args:
+        name: as `find` takes it, or a URI as `tracked.fetch` does.
+        results: where sweeps are looked for, and what MLflow has is kept.
+
+    Raises:
+        AnalysisError: there is nothing of that name, or the server does not answer.
+    """
+    if name is None or not tracked.is_uri(name):
+        return load(find(name, results))
+    folder, problems = tracked.fetch(name, results)
+    loaded = load(folder)
+    return loaded._replace(name=tracked.shown(name), problems=[*loaded.problems, *problems])
 
 
 def find(name: str | None, results: Path) -> Path:
@@ -56,6 +65,8 @@ def find(name: str | None, results: Path) -> Path:
     Raises:
         AnalysisError: there is no such folder; the message lists the sweeps that exist.
     """
+    if name and (Path(name) / "runs").is_dir() and not any((Path(name) / "runs").iterdir()):
+        raise AnalysisError(f"{name} holds no runs: train some with `python launch.py`")
     sweeps = {path.parent.name: path for path in sorted(results.glob("sweeps/*/sweep.json"))}
     if name is None:
         if not sweeps:
@@ -94,29 +105,36 @@ def load(folder: Path) -> Results:
         run_folders = sorted(path for path in (folder / "runs").iterdir() if path.is_dir())
         name, command = folder.resolve().name, ""
 
-    rows, configs, episodes, problems = [], [], [], []
-    for run_folder in run_folders:
-        if not run_folder.is_dir():
-            problems.append(Problem(run_folder.name, "not started: it has no folder yet"))
-            continue
-        try:
-            row, config = folders.read_run(run_folder)
-        except (AnalysisError, OSError) as error:
-            problems.append(Problem(run_folder.name, f"unreadable, left out: {error}"))
-            continue
-        run_episodes, found = folders.read_episodes(run_folder, row)
-        rows.append(row)
-        configs.append(config)
-        episodes += run_episodes
+    problems = [
+        Problem(path.name, "not started: it has no folder yet")
+        for path in run_folders
+        if not path.is_dir()
+    ]
+    readings, unreadable = cache.read([path for path in run_folders if path.is_dir()])
+    problems += [Problem(run, f"unreadable, left out: {why}") for run, why in unreadable.items()]
+    for row, found in zip(readings.rows, readings.problems, strict=True):
         unfinished = [] if row["status"] == "finished" else [folders.progress(row)]
         problems += [Problem(row["run"], text) for text in [*unfinished, *found]]
+    _add_settings(readings.rows, readings.settings)
+    frame = pd.DataFrame(readings.rows, columns=RUN_COLUMNS)
+    frame = frame.astype({"M": "Int64", "beta": float, "rows": "Int64"})
+    order = {path.name: place for place, path in enumerate(run_folders)}
+    problems.sort(key=lambda problem: order[problem.run])
+    episodes = _with_runs(readings.episodes, frame)
+    return Results(name, folder, command, frame, episodes, problems, soundness.unlike(frame))
 
-    _add_settings(rows, configs)
-    runs = pd.DataFrame(rows, columns=RUN_COLUMNS)
-    frame = pd.DataFrame(episodes, columns=folders.EPISODE_COLUMNS)
-    runs = runs.astype({"M": "Int64", "beta": float, "rows": "Int64"})
-    frame = frame.astype({"M": "Int64", "beta": float, "length": int, "final_reward": float})
-    return Results(name, folder, command, runs, frame, problems)
+
+def _with_runs(episodes: dict[str, Any], runs: pd.DataFrame) -> pd.DataFrame:
+    """EPISODE_COLUMNS: `cache.Readings.episodes`, with what is said of their runs."""
+    place = episodes["run"]
+    columns: dict[str, Any] = {}
+    for name in ("run", "label", "env", "provenance", "status"):
+        codes, categories = pd.factorize(runs[name])
+        columns[name] = pd.Categorical.from_codes(codes[place], categories)
+    for name in ("M", "beta", "seed"):
+        columns[name] = runs[name].array.take(place)
+    columns = episodes | columns
+    return pd.DataFrame({name: columns[name] for name in EPISODE_COLUMNS}, copy=False)
 
 
 def load_metrics(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[Problem]]:
@@ -144,12 +162,11 @@ def _written(sweep_file: Path) -> float:
         return sweep_file.stat().st_mtime
 
 
-def _add_settings(rows: list[dict[str, Any]], configs: list[dict[str, Any]]) -> None:
+def _add_settings(rows: list[dict[str, Any]], flat: Sequence[dict[str, Any]]) -> None:
     """Name in `settings` what distinguishes runs of one label, env, M and beta, beyond the seed.
 
     Without it a sweep over, say, algo.tau would be averaged as if its values were seeds.
     """
-    flat = [_flatten(config) for config in configs]
     cells: dict[tuple[Any, ...], list[int]] = {}
     for index, row in enumerate(rows):
         cells.setdefault((row["label"], row["env"], row["M"], str(row["beta"])), []).append(index)
@@ -163,16 +180,3 @@ def _add_settings(rows: list[dict[str, Any]], configs: list[dict[str, Any]]) -> 
     for row, settings in zip(rows, flat, strict=True):
         keys = sorted(varying[row["label"], row["env"]])
         row["settings"] = ", ".join(f"{key}={settings.get(key)}" for key in keys)
-
-
-def _flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        name = f"{prefix}{key}"
-        if name in _NOT_SETTINGS:
-            continue
-        if isinstance(value, dict):
-            flat |= _flatten(value, f"{name}.")
-        else:
-            flat[name] = value
-    return flat

@@ -64,8 +64,10 @@ def evaluations(episodes: pd.DataFrame, quantity: str = "score") -> pd.DataFrame
         episodes: one row per episode, `Results.episodes`.
         quantity: the column to average; nan in all episodes of an evaluation or in none.
     """
-    grouped = episodes.groupby(["run", "phase", "step", "update", "final"], sort=True)[quantity]
+    keys = ["run", "phase", "step", "update", "final"]
+    grouped = episodes.groupby(keys, observed=True, sort=True)[quantity]
     means = grouped.agg(**{quantity: "mean", "episodes": "size"}).reset_index()
+    means = means.astype({"run": object, "phase": object})
     means = means.sort_values(["run", "step", "final"], kind="stable")
     return means.drop_duplicates(["run", "phase", "update"], keep="last").reset_index(drop=True)
 

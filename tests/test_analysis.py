@@ -42,7 +42,7 @@ def test_the_reward_of_an_episodes_last_step_is_nan_where_a_run_did_not_record_i
     loaded = runs.load(results.path)
 
     assert loaded.problems == []
-    last = loaded.episodes.groupby("run")["final_reward"].agg(list)
+    last = loaded.episodes.groupby("run", observed=True)["final_reward"].agg(list)
     assert last[new] == [2.0, 0.0]
     assert [math.isnan(value) for value in last[old]] == [True, True]
 
