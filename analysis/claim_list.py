@@ -167,8 +167,8 @@ CLAIMS = [
     Claim(
         "Section 6.2",
         "LOM imitates actions from the best single mode, filtering out suboptimal actions",
-        "In Figure 2 more of LOM's actions than of any other method's are next to those of the "
-        "best goal's expert.",
+        "In Figure 2, at one initial state, a larger share of LOM's actions than of any other "
+        "method's is near those of the best goal's expert.",
         "figure2",
         lambda scores: best(scores, len(scores.means)),
     ),
@@ -176,18 +176,19 @@ CLAIMS = [
         "Section 6.3",
         "When M is too large [...], the standard deviation of the imitated Gaussian mode becomes "
         "excessively small",
-        "In Figure 4 the standard deviation of the imitated component falls with M.",
+        "In Figure 4 the standard deviation of the imitated component falls with M, to the largest "
+        "M if not at every step.",
         "figure4",
-        lambda scores: trend(scores, sign=-1),
+        lambda scores: trend(scores, sign=-1)[::-1],
     ),
     Claim(
         "Section 6.3",
         "The performance generally improves as the number of mixture components increases",
-        "In Figure 3 the scores rise with M on all six datasets, by rank if not at every step. "
+        "In Figure 3 the scores rise with M on all six datasets, though not at every step. "
         "(It has M = 1, 5, 10, 15, 20; Table 1's M are chosen from 2, 5, 10, 15, 20. Here: those "
         "that were run.)",
         "figure3",
-        trend,
+        lambda scores: trend(scores)[1:],
     ),
     Claim(
         "Section 6.3",

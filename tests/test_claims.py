@@ -81,6 +81,19 @@ def test_missing_scores_leave_best_open_until_nothing_can_change_it() -> None:
     assert claim_checks.best(scores({"one": [NAN, 1, 2]}), 1) == []
 
 
+def test_a_rival_alone_decides_once_it_has_too_many_ties_or_wins() -> None:
+    # Over A one win and nothing else known; over B a tie and a loss, of which one win was needed.
+    means = {"one": [5, 3, 5], "two": [5, NAN, 6]}
+    reading = claim_checks.best(scores(means), needed=1)[-1]
+    assert (reading.verdict, reading.numbers) == (FAILS, "at least 0 of 2")
+    open_to_a = claim_checks.best(scores(means | {"one": [5, 3, 4]}), needed=2)[-1]
+    assert open_to_a.verdict == FAILS  # for B, though A is open
+    both_open = claim_checks.best(scores({"one": [5, 3, 4], "two": [5, NAN, 4]}), needed=2)[-1]
+    assert both_open.verdict == OPEN
+    tied = claim_checks.best(scores({"one": [5, 3, 4], "two": [5, NAN, 5]}), needed=2)[-1]
+    assert tied.verdict == FAILS
+
+
 def test_the_subject_need_not_be_lom() -> None:
     first, *_ = claim_checks.best(scores({"one": [5, 6, 4]}, subject="A"), 1)
     assert first == Reading("A's mean is the highest, alone", HOLDS, "1 of 1", "one 6.0 (LOM 5.0)")
@@ -189,6 +202,14 @@ def test_a_mean_gain_is_over_a_group_the_best_and_each_alone() -> None:
     assert set(verdicts(claim_gains.mean_gain(table, 74, {"both": ["A", "B"]}))) == {FAILS}
 
 
+@pytest.mark.parametrize(("gain", "verdict"), [(53.4, HOLDS), (52.6, HOLDS), (53.6, FAILS)])
+def test_a_gain_without_rounding_holds_if_it_rounds_to_the_claim(gain: float, verdict: str) -> None:
+    table = scores({"one": [100 + gain, 100, 1]})
+    readings = {each.text: each for each in claim_gains.mean_gain(table, 53, {})}
+    assert readings["over A alone"].verdict == verdict
+    assert readings["over A alone"].detail == ""
+
+
 def test_a_mean_gain_needs_all_scores_and_none_of_nothing() -> None:
     assert claim_gains.mean_gain(scores({"one": [4, 2, NAN]}), 53, {}) == []
     assert claim_gains.mean_gain(scores({"one": [4, 2, 0]}), 53, {}) == []
@@ -249,6 +270,7 @@ def test_scores_rise_to_a_peak() -> None:
 
     assert verdict([1, 2, 3, 2]) == [HOLDS, HOLDS]
     assert verdict([2, 1, 3, 2]) == [FAILS, HOLDS]
+    assert verdict([1, 3, 3, 2]) == [FAILS, HOLDS]
     assert verdict([1, 2, 3, 4]) == [FAILS, FAILS]
     assert verdict([1, 2, 3, 2], [3, 2, 1, 0]) == [FAILS, FAILS]
     assert verdict([1, 2, 3, 2], [NAN] * 4) == [OPEN, OPEN]
