@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
+from rich import box
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from analysis import runs
 from analysis.folders import AnalysisError
 from analysis.runs import Problem, Results
+
+_WIDTH = 120  # of a terminal that does not say
 
 
 class Written(NamedTuple):
@@ -25,15 +31,20 @@ class Written(NamedTuple):
 def parser(description: str) -> argparse.ArgumentParser:
     """The arguments every command takes."""
     made = argparse.ArgumentParser(description=description)
+    add_arguments(made, "sweep")
+    return made
+
+
+def add_arguments(made: argparse.ArgumentParser, sweep: str) -> None:
+    """Where results are and where to write; `sweep` is the name of the first."""
     made.add_argument(
-        "sweep",
-        nargs="?",
+        sweep,
+        **({} if sweep.startswith("-") else {"nargs": "?"}),
         help="a sweep's name, a sweep folder, a results folder or an MLflow URI, such as "
         "http://127.0.0.1:5000 or sqlite:///results/mlflow.db (default: the newest sweep)",
     )
     made.add_argument("--results", type=Path, default=Path("results"), help="where sweeps are")
     made.add_argument("--out", type=Path, help="folder to write to (default: the sweep's own)")
-    return made
 
 
 def main(
@@ -81,6 +92,18 @@ def markdown(title: str, results: Results, body: pd.DataFrame, notes: Sequence[s
         parts += ["", "Not of the same code or data as the rest:", ""]
         parts += [f"- `{run}`: {problem}" for run, problem in results.unlike]
     return "\n".join(parts) + "\n"
+
+
+def show(title: str, body: pd.DataFrame, notes: Sequence[str]) -> None:
+    """Print a table of strings and its notes."""
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    for column in body.columns:
+        table.add_column(str(column), overflow="fold")
+    for row in body.itertuples(index=False):
+        table.add_row(*(Text(str(cell)) for cell in row))
+    # A pipe or a log file has no width of its own to fold cells to.
+    console = Console(width=None if sys.stdout.isatty() else _WIDTH)
+    console.print(table, *(Text(note, style="dim") for note in notes), sep="\n")
 
 
 def _row(cells: Sequence[str]) -> str:

@@ -18,6 +18,7 @@ from rich.text import Text
 from analysis import command, scores
 from analysis.command import Written
 from analysis.comparison import PaperTable
+from analysis.latex import environment, escape
 from analysis.runs import Results
 
 UNFINISHED = "†"
@@ -130,30 +131,13 @@ def latex(page: Page) -> str:
     for line, first in zip(page.lines, _first(page.lines), strict=True):
         if body and first:
             body.append(r"\addlinespace")
-        names = [_escape(line.dataset) if first else "", _escape(line.kind)]
+        names = [escape(line.dataset) if first else "", escape(line.kind)]
         cells = [_math(*cell) for cell in zip(line.cells, line.best, strict=True)]
         body.append(f"{' & '.join([*names, *cells])} \\\\")
-    caption = " ".join(map(_escape, [f"{page.title}.", *page.notes]))
-    return "\n".join(
-        [
-            r"% In the document's preamble: \usepackage{booktabs,graphicx}",
-            r"\begin{table*}[t]",
-            r"\centering",
-            rf"\caption{{\footnotesize {caption}}}",
-            rf"\label{{tab:lom-{page.stem}}}",
-            r"\medskip",
-            r"\resizebox{\textwidth}{!}{%",
-            rf"\begin{{tabular}}{{ll{'r' * len(page.columns)}}}",
-            r"\toprule",
-            f"dataset & & {' & '.join(page.columns)} \\\\",
-            r"\midrule",
-            *body,
-            r"\bottomrule",
-            r"\end{tabular}}",
-            r"\end{table*}",
-            "",
-        ]
-    )
+    caption = " ".join(map(escape, [f"{page.title}.", *page.notes]))
+    header = f"dataset & & {' & '.join(map(escape, page.columns))}"
+    columns = f"ll{'r' * len(page.columns)}"
+    return environment(columns, header, body, caption, f"tab:lom-{page.stem}")
 
 
 def _math(text: str, best: bool) -> str:
@@ -167,12 +151,6 @@ def _math(text: str, best: bool) -> str:
     mean = rf"\mathbf{{{mean}}}" if best else mean
     deviation = rf"_{{\pm {std}}}" if std else ""
     return f"${mean}{mark}{deviation}$"
-
-
-def _escape(text: str) -> str:
-    text = re.sub(r"([&%$#_{}])", r"\\\1", text.replace("\\", "/"))
-    special = {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$"}
-    return "".join(special.get(character, character) for character in text)
 
 
 def write(results: Results, page: Page, out: Path) -> Written:
@@ -189,17 +167,16 @@ def write(results: Results, page: Page, out: Path) -> Written:
 def main(
     paper: PaperTable,
     compare: Callable[[Results, str], tuple[Results, Page]],
-    default: str,
     argv: Sequence[str] | None,
 ) -> int:
-    """The command line of a table, which shows a `default` statistic of each run.
+    """The command line of a table.
 
     Args:
         compare: makes the page of results and a statistic; its results know what was left out.
     """
     parser = command.parser(f"LOM's {paper.name} beside the paper's numbers.")
     parser.add_argument(
-        "--statistic", choices=list(scores.STATISTICS), default=default, help="of each run"
+        "--statistic", choices=list(scores.STATISTICS), default=scores.DEFAULT, help="of each run"
     )
 
     def run(results: Results, out: Path, arguments: argparse.Namespace) -> Written:

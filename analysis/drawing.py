@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -25,6 +26,17 @@ MEAN = "#0072B2"
 SEED = "#56B4E9"
 DATASET = "#D55E00"
 INK = "#333333"
+
+# The color of an algorithm is the same in every figure and page. LOM has the strongest; settings of
+# one algorithm are told apart by lightness.
+ALGORITHMS = {
+    "lom": "#0072B2", "lom_paper": "#56B4E9", "bc": "#999999", "bc_deterministic": "#555555",
+    "mdn": "#CC79A7", "onestep": "#B8A000", "awac": "#E69F00", "crr": "#8C5A00",
+    "td3": "#7F3C8D", "td3_bc": "#A56EB4", "cql": "#D55E00", "iql": "#F2A07B",
+    "lapo": "#117733", "dmpo": "#009E73", "infodmpo": "#7FCDB0", "wcgan": "#882255",
+    "wcvae": "#C26686",
+}  # fmt: skip
+_OTHERS = ("#332288", "#44AA99", "#661100", "#6699CC", "#AA4466", "#4D4D4D")
 
 _STYLE = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same on every machine
@@ -52,6 +64,21 @@ _CHARACTERS_PER_INCH = 17.0
 _EDGE = 0.08  # inches
 _TITLE_HEIGHT = 0.26  # inches
 _LEGEND_ROW_HEIGHT, _LEGEND_ENTRY_WIDTH = 0.2, 1.65  # inches
+
+
+def colors(methods: Sequence[str]) -> dict[str, str]:
+    """A color for each method, `lom` or `lom M=5`: its algorithm's, lighter for later settings."""
+    made = {}
+    unknown = sorted({method.split(" ")[0] for method in methods} - ALGORITHMS.keys())
+    for label in dict.fromkeys(method.split(" ")[0] for method in methods):
+        mine = [method for method in methods if method.split(" ")[0] == label]
+        base = ALGORITHMS.get(label) or _OTHERS[unknown.index(label) % len(_OTHERS)]
+        for place, method in enumerate(mine):
+            white = 0.7 * place / len(mine)
+            channels = [int(base[i : i + 2], 16) for i in (1, 3, 5)]
+            mixed = [round(channel + white * (255 - channel)) for channel in channels]
+            made[method] = "#" + "".join(f"{channel:02X}" for channel in mixed)
+    return made
 
 
 @contextmanager
@@ -95,6 +122,22 @@ def figure(
             color=INK,
         )
         yield made
+
+
+def limits(values: Sequence[float], ends: Sequence[float], margin: float) -> tuple[float, float]:
+    """Limits of an axis that holds all `values`, and the `ends` of intervals as far as is sensible.
+
+    An interval of two seeds is many times as wide as they are apart: it is let out of the axis
+    where the values themselves would be pressed together.
+    """
+    points = np.array([value for value in values if math.isfinite(value)] or [0.0])
+    low, high = points.min(), points.max()
+    reach = max(high - low, 1.0)
+    bars = np.array([end for end in ends if math.isfinite(end)] or [low])
+    low = max(min(low, bars.min()), low - reach)
+    high = min(max(high, bars.max()), high + reach)
+    edge = margin * max(high - low, 1.0)
+    return float(low - edge), float(high + edge)
 
 
 def save(made: Figure, stem: Path) -> list[Path]:

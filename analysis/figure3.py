@@ -1,6 +1,6 @@
 """Score against the number of components M, as in LOM's Figure 3: PNG, PDF, CSV and Markdown.
 
-    python -m analysis.figure3 [sweep] [--statistic last_ten|last]
+    python -m analysis.figure3 [sweep] [--statistic last|last_ten|best]
 
 One panel per dataset (and algorithm, beta and settings, where several were run): one point per
 seed, their mean, and an interval over seeds.
@@ -28,7 +28,7 @@ _PANEL_WIDTH, _PANEL_HEIGHT, _COLUMNS = 3.6, 3.1, 3
 _SEED_OFFSETS = (0.13, 0.3)  # right of the mean, in distances between two values of M
 
 
-def write(results: Results, out: Path, statistic: str = "last_ten") -> Written:
+def write(results: Results, out: Path, statistic: str = scores.DEFAULT) -> Written:
     """Draw the figure into `out` and write its numbers beside it.
 
     Args:
@@ -104,7 +104,8 @@ def _draw_panel(
     axes.set_xticks(positions, [plain(value) for value in values])
     margin = 0.5 if len(values) > 2 else 1.0
     axes.set_xlim(-margin, len(values) - 1 + margin)
-    axes.margins(y=0.12)
+    lowest, highest = drawing.limits([*panel[statistic], dataset_score], [*low, *high], margin=0.12)
+    axes.set_ylim(lowest, highest)
     axes.set_xlabel("number of components M")
     axes.set_ylabel("normalized score")
     env, *details = drawing.heading(panel)
@@ -146,7 +147,7 @@ def _legend(points: pd.DataFrame, cells: pd.DataFrame) -> list[Line2D]:
         for status, label in kinds.items()
         if (groups == status).any()
     ]
-    barred = (cells["interval"] != "none").any()
+    barred = (cells["seeds"] > 1).any()
     mean = Line2D(
         [], [], color=drawing.MEAN, marker="D", markersize=4.5, linewidth=1.4,
         label="mean and interval" if barred else "mean",
@@ -164,18 +165,15 @@ def _caption(
 ) -> list[str]:
     sentences = [
         "Score: 100 (R - random) / (expert - random).",
-        f"Point: one seed, {scores.STATISTICS[statistic]} ({scores.sizes(points)}).",
+        f"Point: one seed, {scores.STATISTICS[statistic]} ({scores.sizes(points, statistic)}).",
     ]
-    bars = cells.groupby("interval")["seeds"].unique()
-    if "95% bootstrap" in bars:
-        sentences.append("Bar: 95% bootstrap interval of the mean over seeds (10,000 draws).")
-    if "range" in bars:
-        counts = " or ".join(str(count) for count in sorted(bars["range"]))
+    if (cells["seeds"] > 1).any():
+        counts = " or ".join(map(str, sorted(set(cells["seeds"]) - {1})))
         sentences.append(
-            f"Bar of {counts} seeds: their range, lowest to highest; so few give no meaningful "
-            "interval."
+            f"Bar: Student's 95% interval of the mean over {counts} seeds; where it leaves the "
+            "panel, the CSV file has its ends."
         )
-    if "none" in bars:
+    if (cells["seeds"] == 1).any():
         sentences.append("No bar: one seed.")
     if points["dataset_score"].notna().any():
         sentences.append("Dashed: mean score of the dataset's own episodes.")
@@ -212,7 +210,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
     parser = command.parser("Score against the number of components M.")
     parser.add_argument(
-        "--statistic", choices=list(scores.STATISTICS), default="last_ten", help="what a point is"
+        "--statistic",
+        choices=list(scores.STATISTICS),
+        default=scores.DEFAULT,
+        help="what a point is",
     )
 
     def run(results: Results, out: Path, arguments: argparse.Namespace) -> Written:

@@ -113,6 +113,7 @@ def _read_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         "env": record["env"],
         "M": record.get("M"),
         "beta": number(record.get("beta")),
+        "M_source": (record.get("sources") or {}).get("M", ""),
         "by_hand": _by_hand(record.get("sources") or {}, config),
         "seed": record["seed"],
         "provenance": provenance if provenance in PROVENANCES else "unknown",

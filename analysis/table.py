@@ -23,18 +23,19 @@ from analysis.runs import Results
 
 NOTES = (
     "Scores are normalized returns, 100 (R - random) / (expert - random).",
-    "`last ten` is the mean of a run's last ten evaluations, or of as many as it has "
-    "(`evaluations`); `last` is its last evaluation alone.",
-    "± is the standard deviation over seeds. The interval is a seeded 95% bootstrap of the mean "
-    "over seeds; of 3 seeds or fewer no interval is meaningful, and the range is given instead.",
+    "`last` is a run's last evaluation; `last ten` the mean of its last ten, or of as many as it "
+    "has (`evaluations`); `best` the highest of all, which is chosen by the score it then reports "
+    "and so is optimistic: more evaluations alone raise it.",
+    "± is the standard deviation over seeds. The interval is Student's, at 95%, of the mean over "
+    "seeds: wide where seeds are few, and none of one seed, which says nothing of the next.",
     "`data's own` is the mean score of the dataset's own episodes.",
 )
 
 
 _NOTHING = "-"
 _LEGEND = Text(
-    "±: standard deviation over seeds. last ten: mean of the last ten evaluations.\n"
-    "interval: of its mean over seeds; or the range, where so few seeds give no meaningful one.",
+    "±: standard deviation over seeds. last ten: mean of the last ten evaluations. best: of all,\n"
+    "and so optimistic. interval: Student's 95% of the mean over seeds; of one seed there is none.",
     style="dim",
 )
 
@@ -53,9 +54,9 @@ def write(results: Results, out: Path) -> tuple[pd.DataFrame, list[Path]]:
     return cells, [csv_file, markdown_file]
 
 
-def readable(cells: pd.DataFrame, statistic: str = "last_ten") -> pd.DataFrame:
+def readable(cells: pd.DataFrame, statistic: str = scores.DEFAULT) -> pd.DataFrame:
     """`scores.per_cell`'s frame as strings for people; the spread and interval of `statistic`."""
-    other = "last" if statistic == "last_ten" else "last_ten"
+    others = [other for other in scores.STATISTICS if other != statistic]
     return pd.DataFrame(
         {
             "algorithm": cells["label"],
@@ -64,15 +65,17 @@ def readable(cells: pd.DataFrame, statistic: str = "last_ten") -> pd.DataFrame:
             "beta": cells["beta"].map(plain),
             "settings": cells["settings"],
             "seeds": cells["seeds"].astype(str),
-            _heading(statistic): _means(cells, statistic),
+            scores.HEADINGS[statistic]: _means(cells, statistic),
             "interval": [
-                _span(low, high)
-                for low, high in zip(
-                    cells[f"{statistic}_low"], cells[f"{statistic}_high"], strict=True
+                kind if math.isnan(low) else f"{low:.1f} to {high:.1f}"
+                for low, high, kind in zip(
+                    cells[f"{statistic}_low"],
+                    cells[f"{statistic}_high"],
+                    cells["interval"],
+                    strict=True,
                 )
             ],
-            "interval is": cells["interval"],
-            _heading(other): _means(cells, other),
+            **{scores.HEADINGS[other]: _means(cells, other) for other in others},
             "evaluations": cells["evaluations"].astype(str),
             "data's own": cells["dataset_score"].map(_score),
             "data": cells["data"],
@@ -97,8 +100,8 @@ def terminal(results: Results, cells: pd.DataFrame) -> Group:
 def _terminal_table(rows: pd.DataFrame) -> tuple[Text, Table]:
     rows = rows.drop(columns="evaluations")
     identity = ["dataset", "algorithm", "beta", "settings", "data", "data's own", "status"]
-    shared = [column for column in [*identity, "interval is"] if rows[column].nunique() == 1]
-    names = {"beta": "beta ", "data's own": "data's own score ", "interval is": "interval: "}
+    shared = [column for column in identity if rows[column].nunique() == 1]
+    names = {"beta": "beta ", "data's own": "data's own score "}
     title = [
         names.get(column, "") + rows[column].iloc[0]
         for column in shared
@@ -110,7 +113,7 @@ def _terminal_table(rows: pd.DataFrame) -> tuple[Text, Table]:
     for column in rows.columns.drop(shared):
         table.add_column(
             column,
-            justify="left" if column in (*identity, "interval is") else "right",
+            justify="left" if column in identity else "right",
             overflow="fold",
         )
     for row in rows.drop(columns=shared).itertuples(index=False):
@@ -131,20 +134,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return command.main(command.parser("Table of scores over seeds."), run, argv)
 
 
-def _heading(statistic: str) -> str:
-    return statistic.replace("_", " ")
-
-
 def _means(cells: pd.DataFrame, statistic: str) -> list[str]:
     """`12.3 ± 4.5`, or the mean alone of a single seed."""
     return [
         _score(mean) if math.isnan(std) else f"{mean:.1f} ± {std:.1f}"
         for mean, std in zip(cells[statistic], cells[f"{statistic}_std"], strict=True)
     ]
-
-
-def _span(low: float, high: float) -> str:
-    return _NOTHING if math.isnan(low) else f"{low:.1f} to {high:.1f}"
 
 
 def _score(value: float) -> str:

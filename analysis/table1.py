@@ -1,6 +1,6 @@
 """LOM's Table 1 as far as it was run, beside the paper's numbers: terminal, Markdown, CSV, LaTeX.
 
-python -m analysis.table1 [sweep] [--statistic last_ten|last]
+python -m analysis.table1 [sweep] [--statistic last|last_ten|best]
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def covers(results: Results) -> bool:
     return comparison.covers(results, PAPER)
 
 
-def write(results: Results, out: Path, statistic: str = "last_ten") -> Written:
+def write(results: Results, out: Path, statistic: str = scores.DEFAULT) -> Written:
     """Write table1.md, table1.csv and table1.tex into `out`.
 
     Args:
@@ -108,7 +108,7 @@ def _notes(selection: Selection, cells: int, statistic: str) -> list[str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
-    return comparison_forms.main(PAPER, _compare, "last_ten", argv)
+    return comparison_forms.main(PAPER, _compare, argv)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """LOM's Table 2 as far as it was run, beside the paper's numbers: terminal, Markdown, CSV, LaTeX.
 
-    python -m analysis.table2 [sweep] [--statistic last|last_ten]
+    python -m analysis.table2 [sweep] [--statistic last|last_ten|best]
 
 The paper does not say what its scores count. Ours are returns; what compares is each method's score
 relative to LOM's, and the order of the methods.
@@ -36,12 +36,11 @@ def covers(results: Results) -> bool:
     return comparison.covers(results, PAPER)
 
 
-def write(results: Results, out: Path, statistic: str = "last") -> Written:
+def write(results: Results, out: Path, statistic: str = scores.DEFAULT) -> Written:
     """Write table2.md, table2.csv and table2.tex into `out`.
 
     Args:
-        statistic: what is averaged over seeds, a key of `scores.STATISTICS`. The default budget is
-            too short for its last ten evaluations to be of a policy that has ceased to change.
+        statistic: what is averaged over seeds, a key of `scores.STATISTICS`.
 
     Raises:
         AnalysisError: no run of the table is evaluated yet, or a cell mixes data or repeats a seed.
@@ -143,7 +142,7 @@ def _line(task: str, kind: str, cells: list[str], style: str = "") -> Line:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
-    return comparison_forms.main(PAPER, _compare, "last", argv)
+    return comparison_forms.main(PAPER, _compare, argv)
 
 
 if __name__ == "__main__":

@@ -105,17 +105,18 @@ def test_a_cell_is_the_mean_and_the_sample_deviation_over_seeds(results: Results
     assert cell["dataset_score"] == 40.0  # (60 + 20) / 2
 
 
-def test_the_interval_is_the_known_bootstrap_one_from_four_seeds_on() -> None:
-    # Of 4 draws from {0, 0, 0, 100} none is 100 in 32 % of the resamples, at most two are in
-    # 94.9 % and at most three in 99.6 %: the 2.5th percentile is 0, the 97.5th is 75.
-    assert scores.interval([0, 100, 0, 0]) == (0.0, 75.0, "95% bootstrap")
-    assert scores.interval([3.0, 1.0]) == (1.0, 3.0, "range")
-    assert scores.interval([3.0, 1.0, 2.0]) == (1.0, 3.0, "range")
-    assert scores.interval([3.0]).kind == "none"
-
-
-def test_the_interval_does_not_depend_on_the_order_of_the_seeds() -> None:
-    assert scores.interval([1.0, 5.0, 2.0, 9.0, 4.0]) == scores.interval([9.0, 4.0, 5.0, 1.0, 2.0])
+def test_the_interval_is_students_and_there_is_none_of_one_seed() -> None:
+    # Mean 2, standard error 1 / sqrt(3), and 4.3027 of them to either side with 2 degrees.
+    low, high, kind = scores.interval([3.0, 1.0, 2.0])
+    assert (low, high) == (
+        pytest.approx(2 - 2.48414, abs=1e-5),
+        pytest.approx(2 + 2.48414, abs=1e-5),
+    )
+    assert kind == "95% t"
+    # Mean 2, standard error 1, and 12.7062 of them with one degree.
+    assert scores.interval([3.0, 1.0])[:2] == pytest.approx((2 - 12.7062, 2 + 12.7062), abs=1e-4)
+    assert scores.interval([3.0]).kind == "none: one seed"
+    assert math.isnan(scores.interval([3.0]).low)
 
 
 def test_what_is_not_finished_or_not_sound_is_listed_by_name(results: ResultsFolder) -> None:
@@ -239,11 +240,11 @@ def test_the_table_holds_the_numbers_as_csv_and_markdown(results: ResultsFolder)
     assert frame["last_ten"].tolist() == [17.0, 7.0]
     assert frame["last"].tolist() == [22.0, 7.0]
     assert frame["last_ten_std"].tolist() == ["2.828427", ""]
-    assert frame["interval"].tolist() == ["range", "none"]
+    assert frame["interval"].tolist() == ["95% t", "none: one seed"]
     assert frame["status"].tolist() == ["finished", "0 of 1 finished"]
     page = (sweep / "table.md").read_text()
     assert (
-        "| lom | hopper-medium-replay | 2 | 5 |  | 2 | 17.0 ± 2.8 | 15.0 to 19.0 | range | "
+        "| lom | hopper-medium-replay | 2 | 5 |  | 2 | 22.0 ± 2.8 | -3.4 to 47.4 | 17.0 ± 2.8 | "
         "22.0 ± 2.8 | 2 | 40.0 | collected data, not D4RL | finished |"
     ) in page
     assert f"- `{names[2]}`: interrupted at policy update 1,000 of 10,000" in page
@@ -268,8 +269,8 @@ def test_figure3_draws_and_writes_each_point_with_its_interval(results: ResultsF
     frame = pd.read_csv(sweep / "figure3.csv")
     assert frame["score"].tolist() == [2, 12, 22, 32, 10, 20, 30, 40]
     assert frame["mean"].tolist() == [17.0] * 4 + [25.0] * 4
-    assert set(frame["interval"]) == {"95% bootstrap"}
-    assert frame["low"].between(2, 17).iloc[0]
+    assert set(frame["interval"]) == {"95% t"}
+    assert frame["low"].iloc[0] == pytest.approx(17 - 3.18245 * 12.90994 / 2, abs=1e-4)
     assert "0: 10.0, 1: 20.0, 2: 30.0, 3: 40.0" in (sweep / "figure3.md").read_text()
 
 
@@ -293,7 +294,7 @@ def test_the_figure_itself_says_what_it_shows(
         assert "dataset's own mean" in text
         assert "one seed, unfinished" in text
         assert "INCOMPLETE: 1 of 2 runs of results" in text
-    assert "mean of the last ten evaluations (here 2 evaluations of 2 episodes)" in " ".join(
+    assert "last evaluation (here 2 episodes)" in " ".join(
         item.get_text().replace("\n", " ") for item in drawn[0].findobj(Text)
     )
 

@@ -328,7 +328,10 @@ def test_the_latex_is_one_balanced_table(results: ResultsFolder) -> None:
     unescaped = re.sub(r"\\[&%$#_{}]", "", latex)
     assert unescaped.count("{") == unescaped.count("}")
     assert unescaped.count("$") % 2 == 0
-    assert "algo.a\\_b=50\\%\\&\\#\\textasciicircum{}\\textasciitilde{}/\\{x\\}" in latex
+    assert (
+        "algo.a\\_b=50\\%\\&\\#\\textasciicircum{}\\textasciitilde{}\\textbackslash{}\\{x\\}"
+        in latex
+    )
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex")
