@@ -1,5 +1,6 @@
 """Everything there is to show of a sweep: its table, Tables 1 and 2 of LOM where several of their
-methods were run, Figure 3 where M was swept, learning curves.
+methods were run, statistics over datasets where there are several, how a setting is chosen where
+several were run, Figure 3 where M was swept, learning curves.
 
 python -m analysis.sweep [sweep]; launch.py does the same when a sweep ends.
 """
@@ -10,7 +11,20 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from analysis import command, curves, figure3, runs, table, table1, table2
+from analysis import (
+    aggregates,
+    command,
+    curves,
+    figure3,
+    methods,
+    runs,
+    scores,
+    selection,
+    table,
+    table1,
+    table2,
+)
+from analysis.folders import AnalysisError
 
 
 def report(folder: Path) -> bool:
@@ -27,6 +41,16 @@ def report(folder: Path) -> bool:
     for compared in (table1, table2):
         if compared.covers(results):
             compared.main(name)
+    try:
+        points = scores.per_run(results)
+    except AnalysisError:  # which the table has told
+        points = results.runs.iloc[:0]
+    named = methods.name(points)
+    shared = methods.shared_datasets(points.assign(method=named), set(named))
+    if len(shared) > 1 and named.nunique() > 1:
+        aggregates.main(name)
+    if (named.groupby(points["label"]).nunique() > 1).any():
+        selection.main(name)
     if results.runs["M"].nunique() > 1:
         figure3.main(name)
     curves.main(name)
