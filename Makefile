@@ -13,7 +13,7 @@ LAUNCH := $(BIN)/python launch.py
 TEST_PROCESSES ?= 3
 FIGURES ?= results/figures
 
-.PHONY: help setup run test long check format bench d4rl figure3 table1 table2 claims figures clean
+.PHONY: help setup run test long check format bench d4rl figure3 table1 table2 claims table3 aggregates selection hours report figures clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -68,6 +68,21 @@ table2: $(SETUP)  ## Table 2 of LOM beside the paper's numbers: make table2 SWEE
 
 claims: $(SETUP)  ## what LOM's paper says of its results, checked: docs/claims.md, or make claims SWEEP=...
 	$(BIN)/python -m analysis.claims $(SWEEP)
+
+table3: $(SETUP)  ## the hyper-parameters that a sweep's runs used: make table3 SWEEP=results/sweeps/NAME
+	$(BIN)/python -m analysis.table3 $(SWEEP)
+
+aggregates: $(SETUP)  ## IQM, ranks, profiles over datasets: make aggregates SWEEP=results/sweeps/NAME
+	$(BIN)/python -m analysis.aggregates $(SWEEP)
+
+selection: $(SETUP)  ## scores by how a setting is chosen: make selection SWEEP=results/sweeps/NAME
+	$(BIN)/python -m analysis.selection $(SWEEP)
+
+hours: $(SETUP)  ## score against hours of training: make hours SWEEP=results/sweeps/NAME
+	$(BIN)/python -m analysis.hours $(SWEEP)
+
+report: $(SETUP)  ## all results as one page for a browser: make report SWEEP=results
+	$(BIN)/python -m analysis.report $(or $(SWEEP),results)
 
 figures: $(SETUP)  ## Figures 1, 2, 4 and 5 of LOM: trains what they show, unless that was done, and draws
 	$(LAUNCH) -m experiment=figure2

@@ -24,13 +24,13 @@ from rich.console import Console
 from analysis import command, methods, runs, scores, statistics, table1
 from analysis.aggregates import interval
 from analysis.command import Written
+from analysis.comparison import PAPER_SEEDS
 from analysis.folders import AnalysisError
 from analysis.runs import Results
 from analysis.statistics import Estimate, Floats
 
 _PAPER = "paper"
 _SHOWN = 8  # digits of a commit
-_PAPER_SEEDS = 4
 
 
 class Side(NamedTuple):
@@ -149,7 +149,7 @@ def _paper(name: str) -> Side:
     numbers = numbers[numbers["method"] == labels[name.lower()]]
     found = {row.dataset: _as_runs(row.paper_mean, row.paper_std) for row in numbers.itertuples()}
     notes = [
-        f"{_PAPER}: Table 1 of Wang, Jin and Montana (ICLR 2025), mean of {_PAPER_SEEDS} seeds on "
+        f"{_PAPER}: Table 1 of Wang, Jin and Montana (ICLR 2025), mean of {PAPER_SEEDS} seeds on "
         "D4RL's data; where it gives no deviation there is no interval."
     ]
     data: dict[str, set[str]] = {dataset: set() for dataset in found}
@@ -160,7 +160,7 @@ def _as_runs(mean: float, std: float) -> Floats:
     """Scores of four seeds that have this mean and sample deviation; of no deviation the mean."""
     if math.isnan(std):
         return np.array([mean])
-    shape = np.array([-1.0, -1.0, 1.0, 1.0]) * math.sqrt((_PAPER_SEEDS - 1) / _PAPER_SEEDS)
+    shape = np.array([-1.0, -1.0, 1.0, 1.0]) * math.sqrt((PAPER_SEEDS - 1) / PAPER_SEEDS)
     return mean + std * shape
 
 

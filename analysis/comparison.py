@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
+from scipy import stats
 
 from analysis import scores
 from analysis.folders import AnalysisError
 from analysis.runs import Problem, Results
 from analysis.table import plain
+
+PAPER_SEEDS = 4
 
 
 class PaperTable(NamedTuple):
@@ -143,14 +146,25 @@ def grid(paper: PaperTable, points: pd.DataFrame, statistic: str) -> pd.DataFram
         episodes=("last_episodes", "min"),
     )
     cells = cells.merge(listed, left_on=["method", "dataset"], right_index=True)
-    cells = cells.rename(columns={statistic: "mean", f"{statistic}_std": "std"})
+    names = {statistic: "mean"} | {f"{statistic}_{end}": end for end in ("std", "low", "high")}
+    cells = cells.rename(columns=names)
     kept = [
-        "mean", "std", "seeds", "seed_list", "status", "M", "beta", "updates", "by_hand",
-        "evaluations", "episodes", "data", "provenance", "sha256",
+        "mean", "std", "low", "high", "seeds", "seed_list", "status", "M", "beta", "updates",
+        "by_hand", "evaluations", "episodes", "data", "provenance", "sha256",
     ]  # fmt: skip
     made = paper.numbers().merge(cells[["method", "dataset", *kept]], how="left")
     made.insert(2, "paper_name", made["method"].map(paper.methods))
     made.insert(made.columns.get_loc("mean"), "statistic", statistic)
+    # Of four seeds with this deviation, as scores.interval has it.
+    half = stats.t.ppf(0.975, PAPER_SEEDS - 1) * made["paper_std"] / math.sqrt(PAPER_SEEDS)
+    made["overlap"] = [
+        "" if math.isnan(low) or math.isnan(paper_low) else
+        "yes" if low <= paper_high and paper_low <= high else "no"
+        for low, high, paper_low, paper_high in zip(
+            made["low"], made["high"], made["paper_mean"] - half, made["paper_mean"] + half,
+            strict=True,
+        )
+    ]  # fmt: skip
     return made.astype({"seeds": "Int64", "evaluations": "Int64", "episodes": "Int64"})
 
 

@@ -141,10 +141,13 @@ def latex(page: Page) -> str:
 
 
 def _math(text: str, best: bool) -> str:
-    """`$12.3_{\\pm 4.5}$`, as the paper sets it; a range of ranks is no difference."""
+    """`$12.3_{\\pm 4.5}$`, as the paper sets it; a range of ranks is no difference.
+
+    Words stay words.
+    """
     if not text:
         return ""
-    if re.fullmatch(r"\d+-\d+", text):
+    if re.fullmatch(r"\d+-\d+|yes|no", text):
         return text.replace("-", "--")
     mean, _, std = text.removesuffix(UNFINISHED).partition("±")
     mark = r"^{\dagger}" if text.endswith(UNFINISHED) else ""

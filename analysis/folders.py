@@ -80,7 +80,7 @@ def read(folder: Path) -> Reading:
     spread = row["expert_return"] - row["random_return"]
     scored = math.isfinite(spread) and spread != 0
     evaluations, episodes, problems = _read_evaluations(folder, scored)
-    return Reading(row, _flatten(config), evaluations, episodes, problems)
+    return Reading(row, flatten(config), evaluations, episodes, problems)
 
 
 def _read_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -126,6 +126,7 @@ def _read_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         "updates": config.get("updates") or {},
         "code": " ".join(filter(None, commits)) + " changed" * bool(record.get("git_dirty")),
         "device": record.get("device") or "unknown",
+        "pack": Path(status.get("log") or "").name,  # the log is of the runs trained together
         "status": status.get("status", "unknown"),
         "phase": status.get("phase"),
         "update": status.get("update"),
@@ -238,14 +239,15 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """All that decides what a run computes, with dotted names; but for M, beta and the seed."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
         name = f"{prefix}{key}"
         if name in _NOT_SETTINGS:
             continue
         if isinstance(value, dict):
-            flat |= _flatten(value, f"{name}.")
+            flat |= flatten(value, f"{name}.")
         else:
             flat[name] = value
     return flat

@@ -20,7 +20,8 @@ from analysis.soundness import Problem
 RUN_COLUMNS = [
     "run", "id", "algorithm", "label", "env", "M", "beta", "settings", "by_hand", "M_source",
     "seed", "provenance", "sha256", "rows", "dataset_return", "dataset_score", "random_return",
-    "expert_return", "updates", "code", "device", "status", "phase", "update", "error", "folder",
+    "expert_return", "updates", "code", "device", "pack", "status", "phase", "update",
+    "error", "folder",
 ]  # fmt: skip
 # One row of `Results.episodes`; a column of text or of few values is a categorical.
 EPISODE_COLUMNS = [

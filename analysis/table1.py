@@ -79,6 +79,10 @@ def lines(grid: pd.DataFrame) -> list[Line]:
                 for value in row["difference"]
             ]
             made.append(Line(dataset, "diff", differences, [False] * len(row), "italic"))
+        if (row["overlap"] != "").any():
+            made.append(
+                Line(dataset, "overlap", list(row["overlap"]), [False] * len(row), "italic")
+            )
     return made
 
 
@@ -94,7 +98,9 @@ def _notes(selection: Selection, cells: int, statistic: str) -> list[str]:
         "Scores are normalized returns, 100 (R - random) / (expert - random). Ours: mean ± "
         f"standard deviation over seeds of the {scores.STATISTICS[statistic]} of each run "
         f"({scores.sizes(points, statistic)}); a mean without deviation is of one seed. "
-        "Diff: ours - paper. Bold: the highest mean of a line, whatever the deviations.",
+        "Diff: ours - paper. Overlap: whether Student's 95% intervals of the two means overlap, "
+        "where both have several seeds and a deviation; that they do is no proof of equality. "
+        "Bold: the highest mean of a line, whatever the deviations.",
         "Paper: Table 1 of Wang, Jin and Montana (ICLR 2025), 4 seeds, on D4RL's data; it gives "
         "deviations for LAPO to LOM only and does not say which evaluations it averages.",
         comparison_caption.data(

@@ -300,7 +300,7 @@ def test_the_terminal_table_fits_120_columns(
 
 def test_no_difference_is_minus_zero() -> None:
     grid = table1.PAPER.numbers().assign(
-        mean=50.36, std=float("nan"), difference=-0.04, status="finished"
+        mean=50.36, std=float("nan"), difference=-0.04, status="finished", overlap=""
     )
     grid["paper_name"] = grid["method"]
     lines = [line for line in table1.lines(grid) if line.kind == "diff"]
