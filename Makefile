@@ -52,6 +52,7 @@ bench: $(SETUP)  ## updates per second of every algorithm; planning, submitting,
 	$(BIN)/python benchmarks/submitting.py
 	$(BIN)/python benchmarks/status.py
 	$(BIN)/python benchmarks/reading.py
+	$(BIN)/python benchmarks/report.py
 
 d4rl: $(SETUP)  ## add the d4rl package, whose tables are then compared with ours in the tests
 	$(BIN)/python -m pip install -q -e '.[d4rl]'

@@ -108,7 +108,7 @@ def write(results: Results, labels: Sequence[str], data: str, out: Path) -> list
         + (f", of which it draws {POLICIES}" if max(counts) > POLICIES else "")
         + f" (every setting and seed of the sweep), whose episodes are drawn from the "
         f"{' or '.join(map(str, sizes))} of their last evaluation. Dotted: the best policy.",
-        f"Datasets: {', '.join(datasets)} ({data}).",
+        f"Datasets: {', '.join(datasets)}. {data}",
         *drawing.incomplete(results),
     ]
     legend = [Line2D([], [], color=colors[label], label=label, linewidth=1.6) for label in labels]

@@ -189,8 +189,22 @@ def write(
     files = [out / f"selection.{kind}" for kind in ("md", "csv", "tex")]
     title, body = f"Scores by how a setting is chosen: {results.name}", readable(table)
     points = results.runs[results.runs["label"].isin(table["label"])]
+    caption = notes(points, statistic)
+    command.show(title, body, caption)
+    files[0].write_text(command.markdown(title, results, body, caption), encoding="utf-8")
+    table.round(6).to_csv(files[1], index=False, lineterminator="\n")
+    files[2].write_text(
+        latex.table(body, f"{title}. {' '.join(caption)}", "tab:selection"), encoding="utf-8"
+    )
+    labels = list(dict.fromkeys(table["label"]))
+    drawn = bandit.write(results, labels, caption[-1], out)
+    return Written([*files, *drawn], results.problems)
+
+
+def notes(points: pd.DataFrame, statistic: str) -> list[str]:
+    """What a reader must know; the last entry is of the data."""
     kinds = ", ".join(sorted(set(map(scores.data_name, points["provenance"]))))
-    notes = [
+    return [
         f"Of each run its {scores.STATISTICS[statistic]}, mean over seeds; in square brackets the "
         "setting chosen, in round ones Student's 95% interval over seeds.",
         "Oracle: on each dataset the setting with the highest score, as papers report it. It is "
@@ -201,15 +215,6 @@ def write(
         "behavior/loss is of the training data, where more components always fit better.",
         f"Data: {kinds}.",
     ]
-    command.show(title, body, notes)
-    files[0].write_text(command.markdown(title, results, body, notes), encoding="utf-8")
-    table.round(6).to_csv(files[1], index=False, lineterminator="\n")
-    files[2].write_text(
-        latex.table(body, f"{title}. {' '.join(notes)}", "tab:selection"), encoding="utf-8"
-    )
-    labels = list(dict.fromkeys(table["label"]))
-    drawn = bandit.write(results, labels, kinds, out)
-    return Written([*files, *drawn], results.problems)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

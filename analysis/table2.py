@@ -45,10 +45,10 @@ def write(results: Results, out: Path, statistic: str = scores.DEFAULT) -> Writt
     Raises:
         AnalysisError: no run of the table is evaluated yet, or a cell mixes data or repeats a seed.
     """
-    return comparison_forms.write(*_compare(results, statistic), out)
+    return comparison_forms.write(*compare(results, statistic), out)
 
 
-def _compare(results: Results, statistic: str) -> tuple[Results, Page]:
+def compare(results: Results, statistic: str) -> tuple[Results, Page]:
     """The results with what was left out among their problems, and the table."""
     selection = comparison.select(results, PAPER)
     grid = _grid(selection.shown, statistic)
@@ -142,7 +142,7 @@ def _line(task: str, kind: str, cells: list[str], style: str = "") -> Line:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
-    return comparison_forms.main(PAPER, _compare, argv)
+    return comparison_forms.main(PAPER, compare, argv)
 
 
 if __name__ == "__main__":
