@@ -1,14 +1,9 @@
 // Glue only: DataTables sorts and filters the tables, Plotly draws the figures.
-const text = (id) => document.getElementById(id).textContent;
-const unpack = (id) => {
-  const bytes = Uint8Array.from(atob(text(id)), (character) => character.charCodeAt(0));
-  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
-};
-const { figures, curves } = JSON.parse(text("data"));
+const { figures, curves, datatables } = JSON.parse(document.getElementById("data").textContent);
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
 // Tables. Sorting needs no more than a header: with a click, or Enter when it has the focus.
-const module = URL.createObjectURL(new Blob([await unpack("datatables")], { type: "text/javascript" }));
+const module = URL.createObjectURL(new Blob([datatables], { type: "text/javascript" }));
 const { default: DataTable } = await import(module);
 const tables = {};
 for (const element of document.querySelectorAll("table.data")) {
@@ -20,9 +15,6 @@ for (const element of document.querySelectorAll("table.data")) {
 }
 
 // Figures, each when it comes into view.
-const script = document.createElement("script");
-script.textContent = await unpack("plotly");
-document.head.append(script);
 const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const themed = (layout) => {
   const axis = { gridcolor: color("--line"), linecolor: color("--soft"), zerolinecolor: color("--line") };
