@@ -134,7 +134,8 @@ def _draw_panel(
     by_update = frame.groupby("update")[value].agg(["mean", "size"])
     mean = by_update.loc[by_update["size"] == len(column), "mean"]
     if len(column) > 1:
-        axes.plot(mean.index, mean, color=drawing.MEAN, linewidth=thick)
+        color = drawing.algorithm(column["label"].iloc[0])
+        axes.plot(mean.index, mean, color=color, linewidth=thick)
     phase = frame["phase"].iloc[0] if len(frame) else ""
     axes.set_xlabel(f"{phase} updates".strip())
     axes.xaxis.set_major_locator(MaxNLocator(4, integer=True, steps=[1, 2, 2.5, 5, 10]))
@@ -160,7 +161,7 @@ def _legend(group: pd.DataFrame) -> list[Line2D]:
     if statuses & {"failed", "diverged"}:
         handles.append(line("one seed, failed or diverged", drawing.SEED, 0.9, ":"))
     if group.groupby("M", dropna=False).size().max() > 1:
-        handles.append(line("mean over seeds", drawing.MEAN, 1.8, "-"))
+        handles.append(line("mean over seeds", drawing.algorithm(group["label"].iloc[0]), 1.8, "-"))
     if group["dataset_score"].notna().any():
         handles.append(line("dataset's own mean", drawing.DATASET, 1.2, (0, (5, 3))))
     return handles

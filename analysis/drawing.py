@@ -22,8 +22,7 @@ PANEL = [*scores.CELL, "provenance"]
 PANEL.remove("M")
 
 # Okabe and Ito's palette: told apart by color-blind readers, and by lightness when printed gray.
-MEAN = "#0072B2"
-SEED = "#56B4E9"
+SEED = "#8FA3AD"
 DATASET = "#D55E00"
 INK = "#333333"
 
@@ -32,7 +31,7 @@ INK = "#333333"
 ALGORITHMS = {
     "lom": "#0072B2", "lom_paper": "#56B4E9", "bc": "#999999", "bc_deterministic": "#555555",
     "mdn": "#CC79A7", "onestep": "#B8A000", "awac": "#E69F00", "crr": "#8C5A00",
-    "td3": "#7F3C8D", "td3_bc": "#A56EB4", "cql": "#D55E00", "iql": "#F2A07B",
+    "td3": "#7F3C8D", "td3_bc": "#A56EB4", "cql": "#A63A2A", "iql": "#F2A07B",
     "lapo": "#117733", "dmpo": "#009E73", "infodmpo": "#7FCDB0", "wcgan": "#882255",
     "wcvae": "#C26686",
 }  # fmt: skip
@@ -64,6 +63,11 @@ _CHARACTERS_PER_INCH = 17.0
 _EDGE = 0.08  # inches
 _TITLE_HEIGHT = 0.26  # inches
 _LEGEND_ROW_HEIGHT, _LEGEND_ENTRY_WIDTH = 0.2, 1.65  # inches
+
+
+def algorithm(label: str) -> str:
+    """The color of an algorithm."""
+    return colors([label])[label]
 
 
 def colors(methods: Sequence[str]) -> dict[str, str]:

@@ -83,11 +83,12 @@ def _draw_panel(
     values = cells["M"].tolist()
     positions = np.arange(len(values))  # evenly spaced, so that 1 and 2 stay apart beside 20
     means = cells[statistic].to_numpy()
-    axes.plot(positions, means, color=drawing.MEAN, linewidth=1.4, zorder=2)
+    color = drawing.algorithm(panel["label"].iloc[0])
+    axes.plot(positions, means, color=color, linewidth=1.4, zorder=2)
     low, high = cells[f"{statistic}_low"].to_numpy(), cells[f"{statistic}_high"].to_numpy()
     axes.errorbar(
         positions, means, yerr=np.stack([means - low, high - means]), fmt="D", markersize=4.5,
-        color=drawing.MEAN, capsize=4, linewidth=1.4, zorder=3,
+        color=color, capsize=4, linewidth=1.4, zorder=3,
     )  # fmt: skip
     seeds = sorted(panel["seed"].unique())
     offsets = dict(zip(seeds, np.linspace(*_SEED_OFFSETS, len(seeds)), strict=True))
@@ -148,8 +149,10 @@ def _legend(points: pd.DataFrame, cells: pd.DataFrame) -> list[Line2D]:
         if (groups == status).any()
     ]
     barred = (cells["seeds"] > 1).any()
+    labels = set(points["label"])
     mean = Line2D(
-        [], [], color=drawing.MEAN, marker="D", markersize=4.5, linewidth=1.4,
+        [], [], marker="D", markersize=4.5, linewidth=1.4,
+        color=drawing.algorithm(labels.pop()) if len(labels) == 1 else drawing.INK,
         label="mean and interval" if barred else "mean",
     )  # fmt: skip
     handles.append(mean)

@@ -38,7 +38,7 @@ METHODS = {"onestep": "Gaussian", "wcvae": "CVAE", "wcgan": "CGAN", "lom": "MDN"
 _PANEL_WIDTH, _HEIGHT = 1.93, 5.2  # inches
 _BINS = 64  # an axis, of 0.05 each
 _DARKEST = 0.003  # share of the points in a bin; the data's is about 0.0013 on the rings
-_DENSITY = LinearSegmentedColormap.from_list("density", ["#D6E9F5", drawing.MEAN, "#00263D"])
+_DENSITY = LinearSegmentedColormap.from_list("density", ["#D6E9F5", "#0072B2", "#00263D"])
 _TINT = "#FBEFE6"  # of rewarded quadrants
 
 

@@ -20,7 +20,7 @@ from analysis.policies.reach import Scene
 from lom_exp.envs.fetch import GOAL_REWARDS, SUCCESS_RADIUS
 
 DATA = "#999999"
-LEARNED = drawing.MEAN  # blue
+LEARNED = "#0072B2"  # blue
 CHOSEN = drawing.DATASET  # vermilion: the paper's red, for readers who do not see red
 SIGMAS = (1, 2)  # of the contours
 _ACTION_LIMIT, _GRIPPER_LIMIT = 1.55, 17.5  # of the axes; the latter in cm
