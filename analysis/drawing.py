@@ -26,14 +26,15 @@ SEED = "#8FA3AD"
 DATASET = "#D55E00"
 INK = "#333333"
 
-# The color of an algorithm is the same in every figure and page. LOM has the strongest; settings of
-# one algorithm are told apart by lightness.
+# The color of an algorithm is the same in every figure and page; settings of one algorithm are told
+# apart by lightness. Each stands out from every other by 15 units of CIELAB or more, for readers
+# who see no red or no green as well (tests/test_aggregates.py).
 ALGORITHMS = {
-    "lom": "#0072B2", "lom_paper": "#56B4E9", "bc": "#999999", "bc_deterministic": "#555555",
-    "mdn": "#CC79A7", "onestep": "#B8A000", "awac": "#E69F00", "crr": "#8C5A00",
-    "td3": "#7F3C8D", "td3_bc": "#A56EB4", "cql": "#A63A2A", "iql": "#F2A07B",
-    "lapo": "#117733", "dmpo": "#009E73", "infodmpo": "#7FCDB0", "wcgan": "#882255",
-    "wcvae": "#C26686",
+    "lom": "#0072B2", "lom_paper": "#B42D0F", "bc": "#777777", "bc_deterministic": "#3C5AC3",
+    "mdn": "#003CC3", "onestep": "#87784B", "awac": "#E69F00", "crr": "#4B87A5",
+    "td3": "#00B4FF", "td3_bc": "#870078", "cql": "#2D87FF", "iql": "#69C3B4",
+    "lapo": "#C3B487", "dmpo": "#5AC3E1", "infodmpo": "#F0A55A", "wcgan": "#870F0F",
+    "wcvae": "#882255",
 }  # fmt: skip
 _OTHERS = ("#332288", "#44AA99", "#661100", "#6699CC", "#AA4466", "#4D4D4D")
 

@@ -1,9 +1,11 @@
 """Statistics over datasets as a command: what it writes, and what it leaves out."""
 
+import itertools
 import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from result_folders import ResultsFolder
@@ -115,7 +117,45 @@ def test_an_algorithm_has_one_color_everywhere() -> None:
     assert few["lom"] == many["lom M=2"] == drawing.ALGORITHMS["lom"]
     assert few["bc"] == many["bc"]
     assert len(set(many.values())) == 5
-    assert len(set(drawing.ALGORITHMS.values())) == len(drawing.ALGORITHMS)
+
+
+# What is seen without cones for red, or for green: Machado, Oliveira and Fernandes (2009).
+VISION = {
+    "all": np.eye(3),
+    "no red": np.array(
+        [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216],
+         [-0.003882, -0.048116, 1.051998]]
+    ),
+    "no green": np.array(
+        [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413],
+         [-0.011820, 0.042940, 0.968881]]
+    ),
+}  # fmt: skip
+TO_XYZ = np.array(
+    [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+)  # fmt: skip
+
+
+def lab(color: str, vision: str) -> np.ndarray:
+    """A color's place in CIELAB, as some readers see it."""
+    srgb = np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+    x, y, z = TO_XYZ @ np.clip(VISION[vision] @ linear, 0, 1) / [0.9505, 1.0, 1.089]
+    x, y, z = (np.cbrt(v) if v > 0.008856 else 7.787 * v + 16 / 116 for v in (x, y, z))
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.mark.parametrize("vision", VISION)
+def test_the_colors_of_algorithms_and_of_the_data_are_told_apart(vision: str) -> None:
+    places = {
+        name: lab(color, vision)
+        for name, color in (drawing.ALGORITHMS | {"data": drawing.DATASET}).items()
+    }
+    apart = {
+        pair: np.linalg.norm(places[pair[0]] - places[pair[1]])
+        for pair in itertools.combinations(places, 2)
+    }
+    assert min(apart.values()) > 15, min(apart, key=lambda pair: apart[pair])
 
 
 EVIL = r'50%_of $x$ & #1 {a} \input{x} ~^ <y> "z" ± |'
