@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -63,7 +64,13 @@ _LINE_HEIGHT = 1.35 * CAPTION_SIZE / 72  # inches
 _CHARACTERS_PER_INCH = 17.0
 _EDGE = 0.08  # inches
 _TITLE_HEIGHT = 0.26  # inches
-_LEGEND_ROW_HEIGHT, _LEGEND_ENTRY_WIDTH = 0.2, 1.65  # inches
+_LEGEND_ROW_HEIGHT, _LEGEND_ENTRY_WIDTH, _LEGEND_CHARACTER_WIDTH = 0.2, 1.65, 0.073  # inches
+
+
+def _by_numbers(method: str) -> list[tuple[float, str]]:
+    """So that M=5 comes before M=10."""
+    parts = re.split(r"(\d+(?:\.\d+)?)", method)
+    return [(float(part), "") if i % 2 else (-1.0, part) for i, part in enumerate(parts)]
 
 
 def algorithm(label: str) -> str:
@@ -77,6 +84,7 @@ def colors(methods: Sequence[str]) -> dict[str, str]:
     unknown = sorted({method.split(" ")[0] for method in methods} - ALGORITHMS.keys())
     for label in dict.fromkeys(method.split(" ")[0] for method in methods):
         mine = [method for method in methods if method.split(" ")[0] == label]
+        mine.sort(key=_by_numbers)  # whatever the order they are shown in
         base = ALGORITHMS.get(label) or _OTHERS[unknown.index(label) % len(_OTHERS)]
         for place, method in enumerate(mine):
             white = 0.7 * place / len(mine)
@@ -97,7 +105,9 @@ def figure(
     """
     below_text = fold(caption, width)
     titles = textwrap.wrap(title, int(width * 12.5))
-    legend_columns = max(1, min(len(legend), int(width / _LEGEND_ENTRY_WIDTH)))
+    longest = max((len(str(line.get_label())) for line in legend), default=0)
+    entry_width = max(_LEGEND_ENTRY_WIDTH, 0.5 + _LEGEND_CHARACTER_WIDTH * longest)
+    legend_columns = max(1, min(len(legend), int(width / entry_width)))
     titled = len(titles) * _TITLE_HEIGHT
     above = titled + math.ceil(len(legend) / legend_columns) * _LEGEND_ROW_HEIGHT + _EDGE
     below = (below_text.count("\n") + 1) * _LINE_HEIGHT + 0.12

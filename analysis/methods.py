@@ -1,12 +1,13 @@
 """Runs by method and dataset: what statistics over several datasets and comparisons are of.
 
 A method is a label, such as `lom`. Where a dataset has runs of several settings of one label, each
-setting is a method of its own, `lom M=5 beta=0.1`: to take the best of them would be to select on
-the test.
+setting is a method of its own, `lom M=5` or `lom M=5 algo.tau=0.1`: to take the best of them would
+be to select on the test.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 import numpy as np
@@ -19,27 +20,41 @@ _SETTINGS = ["M", "beta", "settings"]
 
 
 def name(points: pd.DataFrame) -> pd.Series:
-    """The method of each row of `scores.per_run`."""
+    """The method of each row of `scores.per_run`: of its settings as few as tell it from others."""
     names = pd.Series("", index=points.index, dtype=object)
     for label, mine in points.groupby("label", sort=False):
-        variants = mine[["env", *_SETTINGS]].drop_duplicates()
-        if not variants["env"].duplicated().any():
+        if not mine[["env", *_SETTINGS]].drop_duplicates()["env"].duplicated().any():
             names[mine.index] = label
             continue
-        varied = [column for column in _SETTINGS if mine[column].nunique(dropna=False) > 1]
+        given = [_given(*row) for row in mine[_SETTINGS].itertuples(index=False)]
+        kept = sorted({key for row in given for key in row}, key=list(given[0]).index)
+        variants = _count(given, kept)
+        for key in reversed(list(kept)):
+            without = [other for other in kept if other != key]
+            if _count(given, without) == variants:
+                kept = without
+        found = {tuple(row.get(key, "-") for key in kept) for row in given}
         names[mine.index] = [
-            " ".join(
-                [str(label), *(_given(*pair) for pair in zip(varied, row, strict=True))]
-            ).strip()
-            for row in mine[varied].itertuples(index=False)
+            f"{label} {_shortest(tuple(row.get(key, '-') for key in kept), kept, found)}"
+            for row in given
         ]
     return names
 
 
-def _given(column: str, value: object) -> str:
-    if column == "settings":
-        return str(value)
-    return f"{column}={plain(value)}"
+def _shortest(values: tuple[str, ...], keys: list[str], found: set[tuple[str, ...]]) -> str:
+    """The first of the settings, as many as no other variant has."""
+    alike = [[each[:n] for each in found].count(values[:n]) for n in range(1, len(keys) + 1)]
+    shown = 1 + alike.index(1)
+    return " ".join(f"{key}={value}" for key, value in zip(keys[:shown], values, strict=False))
+
+
+def _given(M: float, beta: float, settings: str) -> dict[str, str]:
+    pairs = (part.partition("=") for part in re.split(r", (?=[\w.]+=)", settings) if part)
+    return {"M": plain(M), "beta": plain(beta)} | {key: value for key, _, value in pairs}
+
+
+def _count(given: list[dict[str, str]], keys: list[str]) -> int:
+    return len({tuple(row.get(key) for key in keys) for row in given})
 
 
 def shared_datasets(points: pd.DataFrame, methods: Iterable[str]) -> list[str]:

@@ -58,6 +58,20 @@ def test_several_settings_of_one_label_are_methods_of_their_own(results: Results
     assert sorted(methods.name(points)) == ["bc", "lom M=2", "lom M=5"]
 
 
+def test_of_many_settings_only_those_are_named_that_tell_methods_apart(
+    results: ResultsFolder,
+) -> None:
+    results.add(2, 0, [[1.0]], config={"tau": 0.1, "discount": 0.9, "same": 1})
+    results.add(2, 0, [[1.0]], config={"tau": 0.2, "discount": 0.8, "same": 1})
+    results.add(5, 0, [[1.0]], config={"tau": 0.1, "discount": 0.9, "same": 1})
+
+    named = sorted(methods.name(scores.per_run(runs.load(results.path))))
+
+    assert named == [
+        "lom M=2 algo.discount=0.8", "lom M=2 algo.discount=0.9", "lom M=5",
+    ]  # fmt: skip
+
+
 def test_one_setting_a_dataset_is_one_method(results: ResultsFolder) -> None:
     results.add(2, 0, [[1.0]], env="hopper-medium")
     results.add(5, 0, [[1.0]], env="walker2d-medium", beta=0.1)

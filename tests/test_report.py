@@ -166,12 +166,14 @@ def test_it_opens_from_a_file_without_a_complaint_or_a_request(opened: Opened) -
 def test_a_click_on_a_header_or_enter_sorts_numbers_as_numbers(opened: Opened) -> None:
     header = opened.header("runs-table", "last")
     header.click()
+    opened.page.locator("#runs-table th[aria-sort=ascending]").wait_for()
     ascending = [float(value) for value in opened.column("runs-table", "last")]
     assert ascending == sorted(ascending)
     assert len(ascending) == 19
     assert ascending[0] == 1.0  # of the diverged run, which as text would come after 20.2
     header.locator(".dt-column-order").focus()
     opened.page.keyboard.press("Enter")
+    opened.page.locator("#runs-table th[aria-sort=descending]").wait_for()
     descending = [float(value) for value in opened.column("runs-table", "last")]
     assert descending == ascending[::-1]
 
@@ -183,7 +185,7 @@ def test_the_filter_leaves_rows_and_draws_their_curves(opened: Opened) -> None:
     assert opened.page.inner_text("#chosen") == "3 of 3 runs that the filter leaves"
     opened.page.locator("#curves").scroll_into_view_if_needed()
     opened.page.locator("#curves .main-svg").first.wait_for()
-    names = opened.page.evaluate("document.getElementById('curves').data.map((line) => line.name)")
+    names = opened.page.evaluate("document.getElementById('curves').data.map((line) => line.meta)")
     assert names == [f"bc walker2d-medium seed {seed}" for seed in range(3)]
     lines = opened.page.evaluate("document.getElementById('curves').data.map((line) => line.y)")
     assert lines[0] == [21.0, 30.25]

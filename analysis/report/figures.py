@@ -65,10 +65,12 @@ def against_M(points: pd.DataFrame, statistic: str) -> Figure:
         half = [mean - scores.interval(np.sort(values)).low for (_, values), mean in
                 zip(by_M, by_M.mean(), strict=True)]  # fmt: skip
         given = "" if pd.isna(beta) else f" beta={beta:g}"
+        first, more, _ = settings.partition(", ")
         data.append(
             {
                 "x": [str(M) for M in by_M.mean().index], "y": _rounded(by_M.mean()),
-                "name": f"{label} {env}{given} {settings}".strip(), "mode": "lines+markers",
+                "name": f"{label} {env}{given} {first}{' ...' * bool(more)}".strip(),
+                "mode": "lines+markers",
                 "line": {"color": color}, "error_y": {"type": "data", "array": _rounded(half)},
                 "hovertemplate": "M = %{x}: %{y:.1f} ± %{error_y.array:.1f}"
                 "<extra>%{fullData.name}</extra>",
@@ -230,6 +232,7 @@ def curves(results: Results, points: pd.DataFrame) -> dict[str, Any]:
         grid = grids.setdefault(tuple(mine["update"].tolist()), len(grids))
         made[point.run] = {
             "grid": grid, "scores": _rounded(mine["score"]), "color": colors[point.method],
+            "group": f"{point.method} {point.env}",
             "name": f"{point.method} {point.env} seed {point.seed}",
         }  # fmt: skip
     return {"grids": [list(grid) for grid in grids], "runs": made, "most": MOST_CURVES}

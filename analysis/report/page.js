@@ -31,7 +31,7 @@ const drawn = new Set();
 const draw = (id) => {
   drawn.add(id);
   const { data, layout } = figures[id];
-  return Plotly.react(id, data, themed(layout), options);
+  return Plotly.newPlot(id, data, themed(layout), options);
 };
 const seen = new IntersectionObserver((entries) => {
   for (const { isIntersecting, target } of entries) {
@@ -45,11 +45,14 @@ if (runs) {
   const choose = () => {
     const rows = runs.rows({ search: "applied", order: "applied" }).nodes().toArray();
     const chosen = rows.map((row) => row.dataset.run).filter((run) => curves.runs[run]).slice(0, curves.most);
+    const named = new Set(); // a line of the legend for each method and dataset
     figures.curves.data = chosen.map((run) => {
-      const { grid, scores, color, name } = curves.runs[run];
+      const { grid, scores, color, name, group } = curves.runs[run];
+      const first = !named.has(group);
+      named.add(group);
       return {
-        x: curves.grids[grid], y: scores, name, mode: scores.length > 1 ? "lines" : "markers", line: { color, width: 1.5 }, marker: { color },
-        hovertemplate: "%{y:.1f} at update %{x:,}<extra>%{fullData.name}</extra>",
+        x: curves.grids[grid], y: scores, name: group, legendgroup: group, showlegend: first, mode: scores.length > 1 ? "lines" : "markers", line: { color, width: 2 }, marker: { color },
+        meta: name, hovertemplate: "%{meta}<br>%{y:.1f} at update %{x:,}<extra></extra>",
       };
     });
     document.getElementById("chosen").textContent = `${chosen.length} of ${rows.length} runs that the filter leaves`;
