@@ -333,10 +333,10 @@ def test_a_run_deleted_in_mlflow_holds_up_no_other(reader, server, tmp_path):
 
 def test_a_run_in_two_sweeps_is_one_run_with_both_named(reader, server, tmp_path):
     folders = begin(tmp_path)
-    declare(tmp_path, "wider", (*RUNS, "not_begun_cccc"))
+    declare(tmp_path, "wider_seed0+1", (*RUNS, "not_begun_cccc"))  # as a sweep is named by default
     assert sync(tmp_path, server.uri, reader.experiment).errors == ()
     tags = reader.run(folders[0]).data.tags
-    assert (tags["sweep/sweep"], tags["sweep/wider"]) == ("true", "true")
+    assert (tags["sweep/sweep"], tags["sweep/wider_seed0_1"]) == ("true", "true")
     assert tags["mlflow.parentRunId"] == reader.runs()["sweep"].info.run_id
 
 

@@ -68,7 +68,7 @@ class Journal:
                     if entry.get(field)
                 }
             else:
-                metrics = {_key(name): value for name, value in entry["metrics"].items()}
+                metrics = {mlflow_name(name): value for name, value in entry["metrics"].items()}
                 if "updates_per_second" in entry:
                     metrics["trainer/updates_per_second"] = entry["updates_per_second"]
             return Line(
@@ -81,8 +81,9 @@ class Journal:
             return None
 
 
-def _key(name: str) -> str:
-    return re.sub(r"[^\w./ :-]", "_", name)[:250]  # what MLflow takes as a metric's name
+def mlflow_name(name: str) -> str:
+    """What MLflow takes as the name of a metric or a tag; a sweep's own may have a plus."""
+    return re.sub(r"[^\w./ :-]", "_", name)[:250]
 
 
 class Cursor:

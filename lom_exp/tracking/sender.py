@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from lom_exp.errors import LomExpError
 from lom_exp.files import read_json
 from lom_exp.tracking import description
-from lom_exp.tracking.journal import JOURNALS, START, Cursor, Journal, Line
+from lom_exp.tracking.journal import JOURNALS, START, Cursor, Journal, Line, mlflow_name
 from lom_exp.tracking.uris import hand_over_credentials, reason
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ class Sender:
                 self._send_parameters(cursor, yaml.safe_load((folder / "config.yaml").read_text()))
             if sweep is not None and sweep not in cursor.sweeps:
                 # A run keeps its first parent; later sweeps that hold it find it by this tag.
-                self._client.set_tag(cursor.run_id, f"sweep/{sweep}", "true")
+                self._client.set_tag(cursor.run_id, mlflow_name(f"sweep/{sweep}"), "true")
                 cursor.sweeps.append(sweep)
                 cursor.save()
             lines = sum(self._send_lines(cursor, folder, journal) for journal in JOURNALS)
