@@ -160,7 +160,11 @@ def notes_of(found: Aggregates, statistic: str) -> list[str]:
         if seeds.min() < 2
         else ""
     )
+    files = points.groupby("env")["sha256"].nunique()
+    differing = list(files.index[files > 1])
+    warning = f"NOT COMPARABLE: the runs' data for {', '.join(differing)} differ."
     return [
+        *([warning] if differing else []),
         f"Of each run its {scores.STATISTICS[statistic]} ({scores.sizes(points, statistic)}), a "
         "normalized return. IQM: mean of the middle half of all runs; mean and median: of the "
         "datasets' means. In brackets 95% intervals over seeds: stratified bootstrap of 2,000 "

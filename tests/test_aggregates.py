@@ -113,6 +113,17 @@ def test_a_single_seed_gets_no_interval_and_is_told_why(results: ResultsFolder) 
     assert "a single run tells nothing of how runs vary: there is no interval then" in page
 
 
+def test_methods_trained_on_different_data_are_marked_as_not_comparable(
+    results: ResultsFolder,
+) -> None:
+    results.add(2, 0, [[10.0]])
+    results.add(None, 0, [[20.0]], label="bc", beta=None, sha256="cd" * 32)
+    aggregates.write(runs.load(results.path), results.path)
+    page = (results.path / "aggregates.md").read_text()
+    assert "NOT COMPARABLE: the runs' data for hopper-medium-replay differ." in page
+    assert "bc" in page[page.index("Not of the same code or data as the rest") :]
+
+
 def test_a_sweep_of_methods_on_datasets_ends_with_their_statistics(results: ResultsFolder) -> None:
     names = [
         results.add(M, 0, [[10.0]], label=label, env=env)
