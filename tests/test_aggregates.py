@@ -121,7 +121,7 @@ def test_methods_trained_on_different_data_are_marked_as_not_comparable(
     aggregates.write(runs.load(results.path), results.path)
     page = (results.path / "aggregates.md").read_text()
     assert "NOT COMPARABLE: the runs' data for hopper-medium-replay differ." in page
-    assert "bc" in page[page.index("Not of the same code or data as the rest") :]
+    assert "trained on other data" in page[page.index("Not of the same code or data") :]
 
 
 def test_a_sweep_of_methods_on_datasets_ends_with_their_statistics(results: ResultsFolder) -> None:
@@ -197,7 +197,7 @@ def test_a_table_of_evil_names_compiles(tmp_path: Path) -> None:
     frame = pd.DataFrame({EVIL: [EVIL, "b"], "c_d": ["1", EVIL]})
     table = latex.table(frame, EVIL, "tab:evil")
     document = (
-        "\\documentclass{article}\n\\usepackage[T1]{fontenc}\n\\usepackage{booktabs,graphicx}\n"
+        "\\documentclass{article}\n\\usepackage{booktabs,graphicx}\n"
         f"\\begin{{document}}\n{table}\n\\end{{document}}\n"
     )
     (tmp_path / "document.tex").write_text(document)

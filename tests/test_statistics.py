@@ -98,12 +98,12 @@ def test_unspread_resamples_are_rliables_stratified_bootstrap(
         _, intervals = library.get_interval_estimates(
             {"a": matrix},
             lambda runs: np.array([theirs(runs)]),
-            reps=2000,
+            reps=4000,
             random_state=np.random.RandomState(0),
         )
-    drawn = statistics.resample(list(matrix.T), 2000, spread=False)
+    drawn = statistics.resample(list(matrix.T), 20_000, spread=False)
     ours = AGGREGATES[name](drawn, np.full(7, 6))
-    # Of 2,000 draws, ends are known to a tenth of the standard deviation.
+    # Of 4,000 draws, ends are known to a twentieth of the standard deviation.
     assert np.percentile(ours, [2.5, 97.5]) == pytest.approx(
         intervals["a"].ravel(), abs=0.2 * ours.std()
     )
