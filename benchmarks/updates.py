@@ -31,7 +31,7 @@ from lom_exp.algorithms import REGISTRY
 from lom_exp.code_version import code_version
 from lom_exp.errors import LomExpError
 from lom_exp.rates import Measurement
-from lom_exp.trainer import Trainer, static_part
+from lom_exp.trainer import Trainer
 from lom_exp.types import Transitions
 
 NUM_TRANSITIONS, OBSERVATION_DIM, ACTION_DIM = 100_000, 11, 3  # Hopper's sizes
@@ -172,7 +172,7 @@ def measurements(
                 phase=phase,
                 runs=num_runs,
                 vectorized=vectorize,
-                settings=rates.settings(static_part(config)[0], "float32", compile),
+                settings=rates.settings(config, "float32", compile),
                 gflop=gflop[phase],
                 updates_per_second=rate.median,
                 slowest=rate.low,

@@ -99,9 +99,10 @@ class PackTraining:
         """Go on from a step at which every run has a checkpoint (0: from the start)."""
         self.trainer.initialize()
         if step > 0:
-            template = self.trainer.template
-            folders = [run.folder.checkpoints for run in self.runs]
-            self.trainer.restore([checkpoints.load(path, step, template) for path in folders])
+            pairs = zip(self.runs, self.trainer.templates, strict=True)
+            self.trainer.restore(
+                [checkpoints.load(run.folder.checkpoints, step, state) for run, state in pairs]
+            )
         for i, run in self._living():
             with self._unless_taken_over(i, run):
                 run.folder.rewind(step)

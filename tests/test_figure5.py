@@ -216,7 +216,8 @@ def test_the_hyper_q_of_the_run_is_what_ranks_its_components(results: Results) -
         return [*layers[:-1], (torch.zeros_like(weight), outputs)]
 
     means = torch.atanh(torch.linspace(-0.9, 0.9, 20))
-    mixture = torch.cat((means, torch.full((20,), -15.0), torch.zeros(20)))  # log-stds, logits
+    log_stds, logits = torch.full((20,), -15.0), torch.zeros(20)
+    mixture = torch.stack((means, log_stds, logits), -1).flatten()
     run = changed(
         load(results, "lom"),
         behavior=lambda layers: constant(layers, mixture),

@@ -12,18 +12,19 @@ from lom_exp.errors import ConfigError
 from lom_exp.trainer import static_part
 
 
-def test_runs_that_differ_in_more_than_floats_cannot_train_together() -> None:
+def test_runs_that_differ_in_what_shapes_an_update_cannot_train_together() -> None:
     config = small_config("lom")
-    with pytest.raises(ConfigError, match=r"num_components=4.*num_components=5"):
-        trainer("lom", [0, 1], [config, replace(config, num_components=5)])
+    with pytest.raises(ConfigError, match=r"num_critics=2.*num_critics=3"):
+        trainer("lom", [0, 1], [config, replace(config, num_critics=3)])
 
 
-def test_only_float_fields_may_differ() -> None:
-    static, floats = static_part(small_config("lom", tau=0.25, num_components=6))
+def test_only_float_and_padded_fields_may_differ() -> None:
+    static, floats = static_part(small_config("lom", tau=0.25, num_components=6, num_critics=3))
     assert floats["tau"] == 0.25
-    assert static.tau is None
-    assert static.num_components == 6
-    assert static == static_part(small_config("lom", tau=0.5, num_components=6))[0]
+    assert "num_components" not in floats
+    assert static.tau is static.num_components is None
+    assert static.num_critics == 3
+    assert static == static_part(small_config("lom", tau=0.5, num_critics=3))[0]
 
 
 def test_each_run_has_its_own_hyperparameters() -> None:
