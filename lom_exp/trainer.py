@@ -9,7 +9,7 @@ the layout for a CPU, where the matrix products of one run already fill the core
 import copy
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, vmap
@@ -21,6 +21,18 @@ from lom_exp.random import Rng, name_key
 from lom_exp.types import Algorithm, Metrics, State, Transitions
 
 Step = Callable[..., tuple[State, Metrics]]
+
+
+class Frozen(Protocol):
+    """The runs of a trainer as they were at one moment, whatever is trained since."""
+
+    def act(self, observations: Tensor, update: int) -> Tensor:
+        """Actions (R, E, A) for observations (R, E, O); `update` numbers the call for the Rng."""
+        ...
+
+    def snapshots(self) -> list[Snapshot]:
+        """The runs as they were, on the CPU."""
+        ...
 
 
 @dataclasses.dataclass
@@ -186,6 +198,19 @@ class Trainer:
                 found.append(Snapshot(state, sums, self._count))
         return found
 
+    def freeze(self) -> Frozen:
+        """The runs as they are now, in memory of their own on the device."""
+        frozen = copy.copy(self)
+        frozen._lanes = [
+            dataclasses.replace(
+                lane,
+                state=tree_map(torch.clone, lane.state),
+                sums=tree_map(torch.clone, lane.sums),
+            )
+            for lane in self._lanes
+        ]
+        return frozen
+
     def advance(
         self, phase: str, first: int, last: int, should_stop: Callable[[], bool] = lambda: False
     ) -> int:
@@ -240,8 +265,9 @@ class Trainer:
             if self._vectorize:
                 lane = self._lanes[0]
                 return vmap(act)(lane.state, lane.seeds, lane.floats, observations)
+            # Copied, since where numbers lie in memory can decide the last bits of their product.
             rows = [
-                act(lane.state, lane.seeds, lane.floats, observations[lane.runs[0]])
+                act(lane.state, lane.seeds, lane.floats, observations[lane.runs[0]].clone())
                 for lane in self._lanes
             ]
             return torch.stack(rows)

@@ -79,6 +79,7 @@ def execute(tmp_path: Path, **changes: Any) -> ExecutionConfig:
         compile=False,
         threads=1,
         vectorize="auto",
+        evaluation_workers=0,
         log_every=4,
         checkpoint_every=1e-9,  # at every chance
         results=str(tmp_path / "results"),

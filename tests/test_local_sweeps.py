@@ -27,12 +27,11 @@ from local_sweeps import (
 )
 from test_experiment import assert_same, write_data
 
-from lom_exp import configuration, datasets, handover, packfiles, worker
+from lom_exp import configuration, cores, datasets, handover, packfiles, worker
 from lom_exp.code_version import PARTS
 from lom_exp.launcher import __main__ as looking_after
 from lom_exp.launcher import command_line, local
 from lom_exp.launcher.attempts import Attempts
-from lom_exp.launcher.local import Slot
 from lom_exp.leases import holder
 from lom_exp.packfiles import Pack
 from lom_exp.runs import RunFolder
@@ -382,11 +381,11 @@ def test_each_worker_has_a_gpu_of_its_own_where_there_are_any(
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert local.slots(device, None, workers) == [Slot(gpu) for gpu in gpus]
+    assert [slot.gpu for slot in local.slots(device, None, workers)] == gpus
 
 
 def test_without_a_gpu_the_workers_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local, "cores", lambda: 8)
+    monkeypatch.setattr(cores, "available", lambda: list(range(8)))
     assert len(local.slots("cpu", threads=None, workers=None)) == 8
     assert len(local.slots("cpu", threads=3, workers=None)) == 2
     assert len(local.slots("cpu", threads=16, workers=None)) == 1
