@@ -7,13 +7,17 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from test_experiment import assert_same, execute, journal, make_spec, run, write_data
 
-from lom_exp import experiment
+from lom_exp import datasets, experiment
+from lom_exp.algorithms import REGISTRY
 from lom_exp.checkpoints import Snapshot
 from lom_exp.envs.parallel import ParallelEnvironments
 from lom_exp.evaluator import Evaluator
@@ -68,6 +72,36 @@ def test_runs_end_to_the_bit_where_they_end_with_evaluation_in_line(
             json.loads((folder / "status.json").read_text()) for folder in (result.folder, other)
         )
         assert status["score"] == expected_status["score"]
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_frozen_policies_play_the_same_episodes_while_they_are_trained_on(
+    specs: list[RunSpec], device: str
+) -> None:
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("there is no CUDA device")
+    spec, where = specs[0], torch.device(device)
+    data = datasets.load(spec.env, spec.preprocessing, where)
+    seeds, living = np.array([[3, 1, 4], [1, 5, 9]]), [0, 2]  # of three runs one is lost
+    trainer = Trainer(
+        REGISTRY["lom"], [spec.config] * 3, [0, 1, 2], data.transitions, vectorize=True
+    )
+    trainer.initialize()
+    trainer.advance("behavior", 0, 3)
+    trainer.take_metrics()
+
+    def evaluator(workers: int) -> Evaluator:
+        return Evaluator(spec.env.environment, workers, data, where, lambda: False)
+
+    with closing(evaluator(0)) as in_line, closing(evaluator(2)) as beside:
+        trained: Any = beside.start(trainer.freeze(), 3, living, seeds, step=7)
+        expected = in_line.start(trainer.freeze(), 3, living, seeds, step=7).result()
+        assert not trained.done()
+        update = 0
+        while not trained.done():
+            update = trainer.advance("policy", update, update + 1)
+        for values, same in zip(trained.result(), expected, strict=True):
+            assert np.array_equal(values, same)
 
 
 class Evaluations:
