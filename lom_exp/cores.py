@@ -12,6 +12,15 @@ def available() -> list[int]:
     return list(range(os.cpu_count() or 1))
 
 
+def granted() -> int:
+    """How many cores this process may keep busy: a Slurm job as many as it has asked for.
+
+    Not every cluster keeps a job from the others.
+    """
+    asked = os.environ.get("SLURM_CPUS_PER_TASK", "")
+    return min(len(available()), int(asked)) if asked.isdigit() else len(available())
+
+
 def shares(cores: Sequence[int], count: int) -> list[list[int]]:
     """`count` shares of the cores, as even as can be, each of at least one.
 

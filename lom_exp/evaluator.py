@@ -64,7 +64,9 @@ class Evaluator:
         self._start_workers = partial(ParallelEnvironments, environment, workers)
         self._workers: ParallelEnvironments | None = None
         self._beside = workers > 0
-        self._executor: Executor = ThreadPoolExecutor(1) if workers else _InLine()
+        self._executor: Executor = _InLine()
+        if self._beside:
+            self._executor = ThreadPoolExecutor(1, thread_name_prefix="evaluation")
         self._closed = False
         self._stream: torch.cuda.Stream | None = None
         if device.type == "cuda":  # ahead of training: environments wait for each small piece of it

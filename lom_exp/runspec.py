@@ -88,7 +88,7 @@ class ExecutionConfig:
         """
         if self.evaluation_workers is not None:
             return self.evaluation_workers
-        return len(cores.available()) - 1 if device.type == "cuda" else 0
+        return cores.granted() - 1 if device.type == "cuda" else 0
 
 
 @dataclass(frozen=True)

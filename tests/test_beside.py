@@ -242,7 +242,7 @@ def test_a_stop_in_the_midst_of_episodes_is_heeded_by_their_thread(
     on_step(monkeypatch, set_at_the_third)
     with pytest.raises(Interrupted):
         train(specs, tmp_path)
-    assert not [thread for thread in threading.enumerate() if "ThreadPool" in thread.name]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("evaluation")]
     monkeypatch.undo()
     for result, other in zip(train(specs, tmp_path), in_line, strict=True):
         assert_same(result.folder, other)
