@@ -110,16 +110,19 @@ class ParallelEnvironments:
     def step(self, indices: NDArray[np.intp], actions: NDArray[np.float32]) -> Stepped:
         """Step the environments `indices` (n,) with `actions` (n, A), clipped to [-1, 1]."""
         rows_there, owners = np.divmod(indices, len(self._workers))
+        order = np.argsort(owners, kind="stable")
         request = np.empty(len(indices), self._layout.request)
-        request["indices"], request["actions"] = rows_there, actions
-        rows = [np.flatnonzero(owners == i) for i in range(len(self._workers))]
-        busy = [(worker, own) for worker, own in zip(self._workers, rows, strict=True) if len(own)]
-        for worker, own in busy:
-            worker.send(_STEP + request[own].tobytes())
-        reply = np.empty(len(indices), self._layout.reply)
-        for worker, own in busy:
-            reply[own] = np.frombuffer(worker.receive(), self._layout.reply)
-        return Stepped(**{name: reply[name].copy() for name in Stepped._fields})
+        request["indices"], request["actions"] = rows_there[order], actions[order]
+        ends = np.bincount(owners, minlength=len(self._workers)).cumsum().tolist()
+        busy = []
+        for worker, start, end in zip(self._workers, [0, *ends], ends, strict=False):
+            if start < end:
+                worker.send(_STEP + request[start:end].tobytes())
+                busy.append(worker)
+        replies = b"".join([worker.receive() for worker in busy])
+        table = np.empty(len(indices), self._layout.reply)
+        table[order] = np.frombuffer(replies, self._layout.reply)
+        return Stepped(**{name: table[name].copy() for name in Stepped._fields})
 
     def close(self) -> None:
         """End the processes; a method that waits for one in another thread raises WorkerLost."""
