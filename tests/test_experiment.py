@@ -274,7 +274,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     return {seed: r.folder for seed, r in enumerate(run(specs, execute(tmp)))}
 
 
-@pytest.mark.parametrize(("steps", "workers"), [((2,), 0), ((30, 90, 120), 0), ((30, 90), 1)])
+@pytest.mark.parametrize(("steps", "workers"), [((2,), 0), ((30, 90, 120), 0), ((60,), 1)])
 def test_killed_runs_go_on_to_the_same_end(
     uninterrupted: dict[int, Path],
     data: Path,
