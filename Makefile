@@ -46,8 +46,9 @@ format: $(SETUP)  ## rewrite the files as `make check` wants them
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(SETUP)  ## updates per second of every algorithm; planning, submitting and status of 10,000 runs
+bench: $(SETUP)  ## updates and evaluation steps per second; planning, submitting and status of 10,000 runs
 	$(BIN)/python benchmarks/updates.py
+	$(BIN)/python benchmarks/evaluation.py
 	$(BIN)/python benchmarks/planning.py
 	$(BIN)/python benchmarks/submitting.py
 	$(BIN)/python benchmarks/status.py

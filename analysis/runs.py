@@ -26,7 +26,7 @@ METRIC_COLUMNS = ["run", "phase", "update", "step", "metric", "value"]
 # chooses stands in the algorithm's own fields.
 _NOT_SETTINGS = {
     "M", "beta", "seed", "network", "env.path", "results", "sweep_name", "tracking", "device",
-    "compile", "threads", "vectorize", "log_every", "checkpoint_every",
+    "compile", "threads", "vectorize", "evaluation_workers", "log_every", "checkpoint_every",
 }  # fmt: skip
 
 

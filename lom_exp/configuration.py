@@ -68,6 +68,7 @@ class _Schema:
     compile: bool = MISSING
     threads: int | None = MISSING
     vectorize: str = MISSING
+    evaluation_workers: int | None = MISSING
     log_every: int = MISSING
     checkpoint_every: float = MISSING
     results: str = MISSING
@@ -79,8 +80,8 @@ class _Schema:
 
 
 EXECUTION_KEYS = (  # of _Schema: what changes no result
-    *("device", "compile", "threads", "vectorize", "log_every", "checkpoint_every", "results"),
-    *("tracking", "pack_size", "retries", "wait", "sweep_name"),
+    *("device", "compile", "threads", "vectorize", "evaluation_workers", "log_every"),
+    *("checkpoint_every", "results", "tracking", "pack_size", "retries", "wait", "sweep_name"),
 )
 # Of _Schema: whose fields' sources are recorded; they decide what a run is.
 _RECORDED_NODES = ("algo", "updates", "preprocessing", "evaluation")

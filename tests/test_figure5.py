@@ -56,6 +56,7 @@ def train(folder: Path, specs: list[RunSpec]) -> None:
         compile=False,
         threads=1,
         vectorize="auto",
+        evaluation_workers=0,
         log_every=UPDATES,
         checkpoint_every=1000,
         results=str(folder / "results"),

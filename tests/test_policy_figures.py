@@ -69,6 +69,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         compile=False,
         threads=1,
         vectorize="auto",
+        evaluation_workers=0,
         log_every=100,
         checkpoint_every=300,
         results=str(folder),

@@ -1,11 +1,13 @@
 """The trainer's own contract; what holds of every algorithm is in test_properties."""
 
+from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 
 import pytest
 import torch
-from tiny import NUM_TRANSITIONS, close, small_config, trainer
+from tiny import NUM_TRANSITIONS, OBSERVATION_DIM, close, equal, small_config, trainer
+from torch.utils._pytree import tree_leaves
 
 from lom_exp.algorithms import bc
 from lom_exp.errors import ConfigError
@@ -55,6 +57,23 @@ def test_a_run_with_a_parameter_that_is_not_finite_is_told_from_the_others(
     snapshots[1].state.policy.params[1][0] = torch.nan
     made.restore(snapshots)
     assert made.finite() == [True, False, True]
+
+
+@pytest.mark.parametrize("vectorize", [True, False])
+def test_what_is_frozen_stays_as_it_was_whatever_is_trained_since(vectorize: bool) -> None:
+    made = trainer("lom", [0, 1], vectorize=vectorize)
+    made.advance("behavior", 0, 3)
+    observations = torch.rand(2, 6, OBSERVATION_DIM)
+    before, actions = deepcopy(made.snapshots()), made.act(observations, 7)
+    frozen = made.freeze()
+    made.advance("behavior", 3, 8)
+    for leaf in tree_leaves([(lane.state, lane.sums) for lane in made._lanes]):
+        leaf.zero_()  # whether or not it is trained in place
+    for snapshot, expected in zip(frozen.snapshots(), before, strict=True):
+        assert equal(snapshot, expected)
+        assert (snapshot.sums, snapshot.num_summed) == (expected.sums, expected.num_summed)
+    assert torch.equal(frozen.act(observations, 7), actions)
+    assert not torch.equal(made.act(observations, 7), actions)
 
 
 def test_networks_and_their_targets_share_no_memory() -> None:

@@ -67,6 +67,7 @@ def train(folder: Path, *overrides: str) -> Path:
         compile=False,
         threads=1,
         vectorize="auto",
+        evaluation_workers=0,
         log_every=4,
         checkpoint_every=1e-9,  # at every chance
         results=str(folder / "results"),

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from lom_exp import datasets, experiment, packfiles, packs, plan, slurm, tracking
+from lom_exp import cores, datasets, experiment, packfiles, packs, plan, slurm, tracking
 from lom_exp.code_version import ROOT
 from lom_exp.datasets import EnvConfig
 from lom_exp.errors import DataError, LomExpError
@@ -259,7 +259,7 @@ def _divide(
         threads = settings.cluster.cpus
     else:
         # By all runs, so that a command that is given again gives the same threads.
-        threads = max(1, local.cores() // min(len(slots), len(_packed(runs, size, 1))))
+        threads = max(1, len(cores.available()) // min(len(slots), len(_packed(runs, size, 1))))
     return _packed(todo, size, threads)
 
 
