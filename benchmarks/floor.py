@@ -83,11 +83,12 @@ def work(algorithm: Algorithm, phase: str, config: Any, data: Transitions) -> Wo
 def _traffic(before: Any, after: Any, reads: "_Reads") -> float:
     """Bytes of the state that an update must move."""
     total = 0.0
-    parts = zip(_parts(before), _parts(after), strict=True)
-    for old, new in parts:
+    for old, new in zip(_parts(before), _parts(after), strict=True):
         if isinstance(old, Network) and new.updates > old.updates:
             total += ADAM * sum(leaf.nbytes for leaf in tree_leaves(old.params))
             continue
+        if isinstance(old, Network):  # its moments are of no use where it is not trained
+            old, new = old.params, new.params
         for was, now in zip(tree_leaves(old), tree_leaves(new), strict=True):
             changed = not torch.equal(was, now)
             total += MOVED * was.nbytes if changed else READ * reads.bytes_of(was)
