@@ -16,7 +16,6 @@ where it is made. It is a yardstick and not a law: what fits into a cache is cop
 import argparse
 import json
 import sys
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -27,7 +26,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.machine import synchronize
+from benchmarks.machine import clock, synchronize
 from lom_exp.networks import Network
 from lom_exp.random import Rng
 from lom_exp.types import Algorithm, Transitions
@@ -180,13 +179,15 @@ def _product_rate(device: torch.device, batch: tuple[int, ...], rows: int, width
 def _best(work: Callable[[], Any], device: torch.device, repeats: int = 5) -> float:
     """Seconds of the fastest repeat, each of enough calls that the clock and a launch are small."""
 
+    now = clock(device)
+
     def timed(calls: int) -> float:
         synchronize(device)
-        start = time.perf_counter()
+        start = now()
         for _ in range(calls):
             work()
         synchronize(device)
-        return (time.perf_counter() - start) / calls
+        return (now() - start) / calls
 
     timed(3)
     calls = max(1, min(1000, round(0.05 / timed(3))))

@@ -3,6 +3,8 @@
 import os
 import platform
 import resource
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +45,16 @@ def describe(device: torch.device) -> dict[str, Any]:
         "memory_bytes": memory,
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "clock": "CPU time" if clock(device) is time.process_time else "wall time",
         "system": f"{platform.system()} {platform.release()}",
         "versions": versions(),
     }
+
+
+def clock(device: torch.device) -> Callable[[], float]:
+    """Seconds of the wall; for one thread of a CPU, which others may want, those it has worked."""
+    alone = device.type == "cpu" and torch.get_num_threads() == 1
+    return time.process_time if alone else time.perf_counter
 
 
 def synchronize(device: torch.device) -> None:

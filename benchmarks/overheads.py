@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.machine import synchronize
+from benchmarks.machine import clock, synchronize
 from lom_exp import checkpoints, envs
 from lom_exp.envs import Environments, Stepped
 from lom_exp.evaluation import evaluate
@@ -70,10 +70,11 @@ def measure(trainer: Trainer, runs: int, device: torch.device) -> dict[str, Any]
 def _timed(work: Callable[[], None], trainer: Trainer, device: torch.device) -> float:
     trainer.advance("policy", 0, 1)  # something to be logged
     synchronize(device)
-    start = time.perf_counter()
+    now = clock(device)
+    start = now()
     work()
     synchronize(device)
-    return time.perf_counter() - start
+    return now() - start
 
 
 def _log(trainer: Trainer, folder: Path) -> None:

@@ -48,11 +48,11 @@ def cpu_cases(threads: int | None) -> list[Case]:
         *shares.cases(1, **common),
         *growth.cases(1, **common),
         *(Case("lom", runs, **common | {"vectorize": True}) for runs in (1, 4, 20)),
-        *(Case(name, 1, **common | {"compile": True}) for name in ("lom", "td3_bc")),
-        Case("lom", 1, **common | {"compile": True, "section": "restart"}),
         *shares.cases(PACK, **common),
         *(Case(name, 4, **common) for name in others),
         Case("lom", 64, **common),
+        *(Case(name, 1, **common | {"compile": True}) for name in ("td3_bc", "lom")),
+        Case("lom", 1, **common | {"compile": True, "section": "restart"}),
     ]
 
 
@@ -121,9 +121,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     say("ceilings")
     ceilings = attempt("ceilings", lambda: floor.ceilings(device), failed)
     say("loading")
-    loaded = attempt(
-        "loading", lambda: loading.measure(ROWS, arguments.device, 1 if gpu else 3), failed
-    )
+    loaded = attempt("loading", lambda: loading.measure(ROWS, arguments.device, 1), failed)
 
     def keep(result: runner.Result) -> None:
         if result["section"] in ("updates", "growth"):

@@ -55,7 +55,8 @@ def machine(about: Result) -> str:
     found = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
     return (
         f"{about['hardware']} ({about['cores']} cores, {memory(about['memory_bytes'])} of memory"
-        f"{threads if about['device'] == 'cpu' else ''}), {about['system']}, {found}."
+        f"{threads if about['device'] == 'cpu' else ''}), {about['system']}, {found}; rates are by "
+        f"{about['clock']}."
     )
 
 

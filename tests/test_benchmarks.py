@@ -322,7 +322,7 @@ def content():
     ]
     return {
         "machine": {"device": "cpu", "hardware": "Xeon", "memory_bytes": 25e9, "cores": 2}
-        | {"threads": 1, "system": "Linux 6", "versions": {"torch": "2.13.0"}},
+        | {"threads": 1, "clock": "CPU time", "system": "Linux 6", "versions": {"torch": "2.13.0"}},
         "git_commit": "0123456789",
         "date": "2026-02-03",
         "command": "python -m benchmarks.suite",
