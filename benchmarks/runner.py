@@ -5,8 +5,10 @@ the others wait. A case that fails is kept with its error, and the next ones go 
 that is left would not do for another wave, the cases that remain are left out and named.
 """
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -116,6 +118,7 @@ class WorkerProcess:
             stdout=subprocess.PIPE,
             stderr=self._errors,
             text=True,
+            start_new_session=True,  # so that what it has started can be killed with it
         )
         self._late = False
         self._timer = threading.Timer(min(max(seconds, 0), _MOST_SECONDS), self._kill)
@@ -124,7 +127,8 @@ class WorkerProcess:
 
     def _kill(self) -> None:
         self._late = True
-        self._process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
 
     def ready(self) -> None:
         self._until("ready")
