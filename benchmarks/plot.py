@@ -13,7 +13,8 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, NullLocator
+from matplotlib.axis import Axis
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from benchmarks import growth, shares, tables
 
@@ -34,6 +35,7 @@ def draw(content: Result, path: Path) -> None:
     draw_shares(axes["shares"], results)
     for phase in ("behavior", "policy"):
         draw_growth(axes[phase], results, phase)
+    figure.get_layout_engine().set(hspace=0.05, wspace=0.05)
     figure.suptitle(f"{content['machine']['hardware']}, {content['date']}")
     for suffix, keywords in ((".png", {"dpi": 130}), (".pdf", {})):
         figure.savefig(path.with_suffix(suffix), **keywords)
@@ -61,9 +63,10 @@ def draw_rates(axes: Axes, results: list[Result]) -> None:
     labels = [name if phase == "policy" else f"{name}, {phase}" for name, phase in names]
     axes.set_yticks(range(len(names)), labels)
     axes.set_xscale("log")
-    axes.grid(axis="both", color="0.9")
+    _plain(axes.xaxis)
+    axes.grid(color="0.9")
     axes.set_xlabel("updates/s of all runs")
-    axes.set_title(f"Rates by algorithm and phase ({_layout_name(common)})")
+    axes.set_title(f"Rates by algorithm ({_layout_name(common)})")
     if len(sizes) > 1:
         axes.legend()
 
@@ -86,7 +89,8 @@ def draw_packs(axes: Axes, results: list[Result]) -> None:
     axes.set_xscale("log")
     axes.set_xticks(sizes, list(map(str, sizes)))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_ylim(bottom=0)
+    axes.set_yscale("log")
+    _plain(axes.yaxis)
     axes.grid(color="0.9")
     axes.set_xlabel("R, runs in a pack")
     axes.set_ylabel("updates/s of all runs")
@@ -117,14 +121,14 @@ def draw_shares(axes: Axes, results: list[Result]) -> None:
     axes.set_xlabel("% of a LOM run's time")
     axes.set_title("Where the time goes")
     if shown:
-        axes.set_ylim(-0.5, len(cases) + 0.4)  # room for the legend
-        axes.legend(ncols=4, loc="upper center", fontsize=7, frameon=False)
+        axes.set_ylim(-0.5, len(cases) + 0.5)  # room for the legend
+        axes.legend(ncols=3, loc="upper center", fontsize=7, frameon=False)
 
 
 def draw_growth(axes: Axes, results: list[Result], phase: str) -> None:
     """How many times the authors' setting's cost, against how many times its value."""
     rows = [row for row in growth.table(results) if row["phase"] == phase]
-    names = {"R": "R (cost of all runs)", "M": "M", "width": "width", "batch": "batch"}
+    names = {"R": "R", "M": "M", "width": "width", "batch": "batch"}
     names["rows"] = "dataset size"
     largest = 1.0
     for i, (factor, name) in enumerate(names.items()):
@@ -136,17 +140,26 @@ def draw_growth(axes: Axes, results: list[Result], phase: str) -> None:
         of_all = factor == "R"  # the rows are of one run
         ys = [row["times"] * (x if of_all else 1) for row, x in zip(points, xs, strict=True)]
         largest = max(largest, *xs)
+        if of_all:
+            name = f"R (1 is {center}; all runs)"
         axes.plot(xs, ys, marker=MARKERS[i], color=COLORS[i], label=name, alpha=0.9)
     axes.plot([1, largest], [1, largest], color="0.6", linestyle=":", label="proportional")
     axes.set_xscale("log")
     axes.set_yscale("log")
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    _plain(axes.xaxis)
+    _plain(axes.yaxis)
     axes.grid(color="0.9")
     axes.set_xlabel("times the authors' value")
     axes.set_ylabel("times their cost")
     axes.set_title(f"LOM's {phase} phase")
     axes.legend(fontsize=7)
+
+
+def _plain(axis: Axis) -> None:
+    """Of a logarithmic axis: labels at 1, 2, 5, 10, ..., without exponents."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    axis.set_minor_locator(NullLocator())
 
 
 def _layout(result: Result) -> tuple[bool, bool]:

@@ -85,7 +85,7 @@ def update_cells(result: Result) -> list[str]:
         str(result["runs"]),
         "vmap" if result["vectorized"] else "one by one",
         "compiled" if result["settings"]["compile"] else "eager",
-        f"{number(result['updates_per_second'])} ({number(low)}-{number(high)})",
+        f"{result['updates_per_second']:.1f} ({low:.1f}-{high:.1f})",
         number(result["ratio"]),
         memory(result["peak_bytes"]),
         f"{result['start_seconds']:.1f}",

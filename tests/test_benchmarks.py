@@ -342,7 +342,7 @@ def test_a_page_says_what_the_json_holds_and_what_is_missing():
     kept = json.loads(json.dumps(content()))
     text = tables.page(kept, "cpu")
     assert text == tables.page(content(), "cpu")
-    assert "| lom | policy | 2 | 2 | one by one | eager | 20 (19-21) | 1.25 | 5 MB | 0.7 |" in text
+    assert "| lom | policy | 2 | 2 | one by one | eager | 20.0 (19.0-21.0) | 1.25 | 5 MB | 0.7 |" in text
     assert "| lom | policy | 1 | 2.0 | 0.1 | 31.4 | 4.2 |" in text
     assert "| M | 20 |  |  | 40 | 2.00 |" in text
     assert "| hyper-Q | 11.11 |" in text
