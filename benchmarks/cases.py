@@ -175,6 +175,7 @@ class Timing:
 
     def _rate(self, phase: str) -> Rate:
         """As many updates as fit into the case's seconds, `repeats` times."""
+        self._timed(phase, self.unit)  # the phases take turns: what the last one evicted comes back
         once = self._timed(phase, self.unit)
         count = self.unit * max(1, round(self.case.seconds / once))
         found = [

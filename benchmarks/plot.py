@@ -141,7 +141,7 @@ def draw_growth(axes: Axes, results: list[Result], phase: str) -> None:
         ys = [row["times"] * (x if of_all else 1) for row, x in zip(points, xs, strict=True)]
         largest = max(largest, *xs)
         if of_all:
-            name = f"R (1 is {center}; all runs)"
+            name = f"R (times {center}, cost of all runs)"
         axes.plot(xs, ys, marker=MARKERS[i], color=COLORS[i], label=name, alpha=0.9)
     axes.plot([1, largest], [1, largest], color="0.6", linestyle=":", label="proportional")
     axes.set_xscale("log")
@@ -156,8 +156,8 @@ def draw_growth(axes: Axes, results: list[Result], phase: str) -> None:
 
 
 def _plain(axis: Axis) -> None:
-    """Of a logarithmic axis: labels at 1, 2, 5, 10, ..., without exponents."""
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    """Of a logarithmic axis: labels at 1, 2, 3, 5, 10, ..., without exponents."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
     axis.set_minor_locator(NullLocator())
 

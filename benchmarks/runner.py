@@ -31,6 +31,10 @@ class CaseFailed(Exception):
     """The case's process ended without its results."""
 
 
+class OutOfTime(CaseFailed):
+    """It was killed at the deadline."""
+
+
 def say(text: str) -> None:
     """Progress, with the time."""
     sys.stderr.write(f"{time.strftime('%H:%M:%S')} {text}\n")
@@ -55,6 +59,13 @@ class Outcome:
     failed: dict[str, str] = field(default_factory=dict)  # case and error
     left_out: list[str] = field(default_factory=list)  # for want of time
 
+    def without(self, case: Case, error: CaseFailed) -> None:
+        """Name a case that has no results."""
+        if isinstance(error, OutOfTime):
+            self.left_out.append(str(case))
+        else:
+            self.failed[str(case)] = str(error)
+
 
 def run(
     cases: Sequence[Case],
@@ -71,7 +82,7 @@ def run(
     Each result is given to `keep` as it comes, and what happens is told to `report`.
 
     `deadline` is a time of the clock. A wave is started if one as long as the longest so far would
-    end before it; what is not done by then is killed, and failed.
+    end before it; what is not done by then is killed and left out.
     """
     start = start or WorkerProcess
     outcome, longest = Outcome(), 0.0
@@ -88,8 +99,8 @@ def run(
                 process.ready()
                 ready.append((case, process))
             except CaseFailed as error:
-                outcome.failed[str(case)] = str(error)
-                report(f"{case}: failed: {error}")
+                outcome.without(case, error)
+                report(f"{case}: {error}")
         for case, process in ready:
             try:
                 for result in process.results():
@@ -97,8 +108,8 @@ def run(
                     keep(result)
                 report(f"{case}: done")
             except CaseFailed as error:
-                outcome.failed[str(case)] = str(error)
-                report(f"{case}: failed: {error}")
+                outcome.without(case, error)
+                report(f"{case}: {error}")
         longest = max(longest, clock() - began)
     return outcome
 
@@ -162,7 +173,7 @@ class WorkerProcess:
         self._timer.cancel()
         code = self._process.wait()
         if self._late:
-            raise CaseFailed("killed: out of time")
+            raise OutOfTime("killed: out of time")
         self._errors.seek(0)
         lines = [line.strip() for line in self._errors if line.strip()]
         raise CaseFailed(lines[-1][:500] if lines else f"it ended with code {code}")

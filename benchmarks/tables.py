@@ -70,8 +70,8 @@ def ceilings(found: Result) -> str:
         batched.setdefault((entry["precision"], entry["rows"]), []).append(entry)
     for (precision, rows_of), entries in batched.items():
         rates = ", ".join(f"{number(e['gflops'])} (R = {e['runs']})" for e in entries)
-        label = f"R products ({rows_of}, 256) x (256, 256), {precision}"
-        rows.append([label, f"{rates} GFLOP/s"])
+        label = f"R products ({rows_of}, 256) x (256, 256), {precision}, GFLOP/s"
+        rows.append([label, rates])
     return table(["ceiling", "measured"], rows)
 
 
@@ -186,12 +186,13 @@ def page(content: Result, name: str) -> str:
     """The whole page of a machine."""
     results = content["results"]
     about = content["machine"]
+    command = content["command"].partition(" --note ")[0]
     parts = [
         f"# {about['hardware']}",
         f"Made of [{name}.json]({name}.json) by `benchmarks/tables.py`; [README.md](README.md) "
         "says what the columns mean.",
         f"{machine(about)} Commit {(content['git_commit'] or 'unknown')[:7]}, {content['date']}, "
-        f"`{content['command']}`, {content['elapsed_seconds'] / 60:.0f} minutes."
+        f"`{command}`, {content['elapsed_seconds'] / 60:.0f} minutes."
         + (f" {content['note']}" if content["note"] else ""),
         f"![Rates, growth and shares]({name}.png)",
     ]
