@@ -361,6 +361,21 @@ def test_the_kept_pages_are_made_of_their_json(path):
         assert (PAGES / figure).is_file()
 
 
+@pytest.mark.slow
+def test_the_suite_needs_no_hydra_simulator_tracker_or_plots():
+    program = (
+        "import sys\n"
+        "class Refuse:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        top = name.split('.')[0]\n"
+        "        if top in {'hydra', 'omegaconf', 'mujoco', 'gymnasium', 'mlflow', 'matplotlib'}:\n"
+        "            raise ImportError(name)\n"
+        "sys.meta_path.insert(0, Refuse())\n"
+        "import benchmarks.suite, benchmarks.worker, benchmarks.updates\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=PAGES.parents[1])
+
+
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_the_suite_measures_every_algorithm_and_all_pack_sizes_of_lom(device):
     cases = suite.cpu_cases(1) if device == "cpu" else suite.cuda_cases(None)
