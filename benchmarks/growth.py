@@ -143,7 +143,6 @@ def main() -> int:
         chosen,
         parallel=arguments.parallel,
         deadline=math.inf,
-        keep=lambda result: None,
         report=runner.say,
     )
     sys.stdout.write(tables.growth_rows(outcome.results) + "\n")

@@ -72,7 +72,7 @@ def run(
     *,
     parallel: int,
     deadline: float,
-    keep: Callable[[Result], None],
+    keep: Callable[[Result], None] = lambda result: None,
     report: Callable[[str], None] = lambda text: None,
     start: Callable[[Case, float], Process] | None = None,
     clock: Callable[[], float] = time.monotonic,

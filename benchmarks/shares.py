@@ -103,7 +103,6 @@ def main() -> int:
         chosen,
         parallel=2 if gpu else 1,
         deadline=math.inf,
-        keep=lambda result: None,
         report=runner.say,
     )
     sys.stdout.write(tables.share_rows(outcome.results, arguments.runs, gpu) + "\n")

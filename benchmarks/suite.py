@@ -94,6 +94,7 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--out", type=Path, default=Path("docs/performance"))
     parser.add_argument("--results", type=Path, default=Path("results"), help="(default: results)")
+    parser.add_argument("--commit", help="of this code, where it is no git checkout")
     parser.add_argument("--note", default="", help="about the circumstances, for the page")
     return parser.parse_args()
 
@@ -123,25 +124,22 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     say("loading")
     loaded = attempt("loading", lambda: loading.measure(ROWS, arguments.device, 1), failed)
 
-    def keep(result: runner.Result) -> None:
-        if result["section"] in ("updates", "growth"):
-            rates.record(arguments.results, [measurement(result)])
-
     cases = (cuda_cases if gpu else cpu_cases)(arguments.threads)
     say(f"{len(cases)} cases, {parallel} starting at a time")
-    with tempfile.TemporaryDirectory() as cache:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as cache:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache  # empty: starts are cold
         outcome = runner.run(
             cases,
             parallel=parallel,
             deadline=began + budget - SPARE_SECONDS,
-            keep=keep,
             report=say,
         )
+    kept = [measurement(r) for r in outcome.results if r["section"] in ("updates", "growth")]
+    attempt("keeping rates", lambda: rates.record(arguments.results, kept), failed)
     commit, dirty = code_version()
     return {
         "machine": describe(device),
-        "git_commit": commit,
+        "git_commit": arguments.commit or commit,
         "git_dirty": dirty,
         "date": time.strftime("%Y-%m-%d"),
         "command": shlex.join(["python", "-m", "benchmarks.suite", *sys.argv[1:]]),

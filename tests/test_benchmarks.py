@@ -5,6 +5,8 @@ Nothing is timed here; rates are made up.
 
 import json
 import re
+import subprocess
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
