@@ -95,7 +95,8 @@ def draw_packs(axes: Axes, results: list[Result]) -> None:
     axes.set_xlabel("R, runs in a pack")
     axes.set_ylabel("updates/s of all runs")
     axes.set_title("LOM in packs")
-    axes.legend(fontsize=7)
+    if lines:
+        axes.legend(fontsize=7)
 
 
 def draw_shares(axes: Axes, results: list[Result]) -> None:
