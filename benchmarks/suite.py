@@ -112,6 +112,7 @@ def attempt(name: str, work: Callable[[], Any], failed: dict[str, str]) -> Any:
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """The content of the JSON file."""
     began = time.monotonic()
+    commit, dirty = code_version()  # now: it may move on meanwhile
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     gpu = arguments.device == "cuda"
@@ -136,7 +137,6 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         )
     kept = [measurement(r) for r in outcome.results if r["section"] in ("updates", "growth")]
     attempt("keeping rates", lambda: rates.record(arguments.results, kept), failed)
-    commit, dirty = code_version()
     return {
         "machine": describe(device),
         "git_commit": arguments.commit or commit,
