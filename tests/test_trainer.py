@@ -67,7 +67,9 @@ def test_what_is_frozen_stays_as_it_was_whatever_is_trained_since(vectorize: boo
     before, actions = deepcopy(made.snapshots()), made.act(observations, 7)
     frozen = made.freeze()
     made.advance("behavior", 3, 8)
-    for leaf in tree_leaves([(lane.state, lane.sums) for lane in made._lanes]):
+    for leaf in tree_leaves(
+        [made._stacks.trees, [task._sums for task in made._tasks["behavior"][0]]]
+    ):
         leaf.zero_()  # whether or not it is trained in place
     for snapshot, expected in zip(frozen.snapshots(), before, strict=True):
         assert equal(snapshot, expected)
