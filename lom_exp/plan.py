@@ -161,7 +161,7 @@ def _pack_time(
 ) -> _PackTime:
     # The others differ in nothing that costs time but their sizes, which are padded to these.
     spec = max(pack, key=lambda spec: padded_sizes(spec.config))
-    settings = rates.settings(spec.config, spec.dtype, execution.compile)
+    settings = rates.settings(spec.config, spec.dtype, execution.compiles(device))
     runs = Counter(label for spec in pack for label in (spec.label, None))
     seconds, measured = 0.0, []
     for phase, updates in spec.updates.items():

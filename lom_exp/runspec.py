@@ -54,7 +54,10 @@ class ExecutionConfig:
     """How runs are carried out."""
 
     device: str  # auto, cpu, cuda or cuda:N
-    compile: bool
+    compile: str  # auto, true or false
+    cuda_graphs: bool  # many updates are launched as one
+    tf32: bool  # of a GPU's matrix products
+    share: bool  # what runs of a pack have in common is trained once
     threads: int | None  # of torch; None leaves them as they are
     vectorize: str  # auto, true or false
     evaluation_workers: int | None  # processes that step environments; None is by the device
@@ -75,10 +78,15 @@ class ExecutionConfig:
             validation.non_negative(self, "evaluation_workers")
         validation.positive(self, "log_every", "checkpoint_every")
         validation.one_of(self, "vectorize", ("auto", "true", "false"))
+        validation.one_of(self, "compile", ("auto", "true", "false"))
 
     def vectorizes(self, device: torch.device) -> bool:
         """Whether the runs of a pack are trained in one vmap: by default on a GPU only."""
         return device.type == "cuda" if self.vectorize == "auto" else self.vectorize == "true"
+
+    def compiles(self, device: torch.device) -> bool:
+        """Whether updates are compiled: by default on a GPU only."""
+        return device.type == "cuda" if self.compile == "auto" else self.compile == "true"
 
     def num_evaluation_workers(self, device: torch.device) -> int:
         """Processes that step environments beside training; 0 is evaluation in line.

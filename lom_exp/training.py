@@ -94,7 +94,9 @@ class PackTraining:
             [run.spec.seed for run in runs],
             data.transitions,
             vectorize=execution.vectorizes(device),
-            compile=execution.compile,
+            compile=execution.compiles(device),
+            share=execution.share,
+            capture=execution.cuda_graphs,
         )
 
     def _check_dimensions(self, environments: Environments) -> None:
@@ -125,7 +127,8 @@ class PackTraining:
         for i, run in self._living():
             with self._unless_taken_over(i, run):
                 run.folder.rewind(step)
-        of_m = "" if self.spec.M is None else f" M{self.spec.M}"
+        sizes = sorted({run.spec.M for run in self.runs if run.spec.M is not None})
+        of_m = f" M{','.join(map(str, sizes))}" if sizes else ""
         title = f"{self.spec.label} {self.spec.env.name}{of_m} x{len(self.runs)}"
         self.total, before = sum(self.spec.updates.values()), 0
         with PackProgress(title, self.total) as self.progress:

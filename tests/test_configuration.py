@@ -266,6 +266,9 @@ def test_what_changes_results_changes_the_id(override):
         "device=cuda",
         "threads=2",
         "compile=true",
+        "cuda_graphs=false",
+        "tf32=false",
+        "share=false",
         "evaluation_workers=3",
         "log_every=7",
         "tracking.enabled=false",
@@ -286,8 +289,10 @@ def test_other_data_is_another_run():
 
 def test_execution_is_read_off_the_config():
     typed = ["vectorize=true", "device=cuda:1", "threads=2", "pack_size=7", "wait=false"]
+    typed += ["compile=false", "share=false", "tf32=false"]
     execution, launch = execution_config([compose(typed)])
     assert (execution.vectorize, execution.device, execution.threads) == ("true", "cuda:1", 2)
+    assert (execution.compile, execution.share, execution.tf32) == ("false", False, False)
     assert execution.tracking.enabled
     assert (launch.pack_size, launch.retries, launch.wait) == (7, 2, False)
 
@@ -320,6 +325,7 @@ def test_runs_of_one_process_share_its_device():
     [
         ("device=gpu", "device=gpu cannot be used: it must be auto, cpu, cuda"),
         ("vectorize=maybe", "not one of auto, true, false"),
+        ("compile=sometimes", "not one of auto, true, false"),
         ("threads=0", "threads=0"),
         ("checkpoint_every=-1", "checkpoint_every=-1"),
         ("evaluation_workers=-1", "evaluation_workers=-1 cannot be used.*at least 0"),

@@ -76,7 +76,10 @@ def make_spec(path: Path, seed: int = 0, **changes: Any) -> RunSpec:
 def execute(tmp_path: Path, **changes: Any) -> ExecutionConfig:
     execution = ExecutionConfig(
         device="cpu",
-        compile=False,
+        compile="auto",
+        cuda_graphs=True,
+        tf32=False,
+        share=True,
         threads=1,
         vectorize="auto",
         evaluation_workers=0,
@@ -643,7 +646,10 @@ def test_a_run_too_large_for_the_memory_alone_fails_and_says_so(
     Culprits(monkeypatch, stop)
     [result] = run([make_spec(data)], execute(tmp_path))
     assert result.status == "failed"
-    assert result.error == "CUDA out of memory. Tried to allocate 20.00 GiB."
+    assert result.error is not None
+    assert "a single run does not fit into the memory of cpu: CUDA out of" in result.error
+    assert "Tried to allocate 20.00 GiB" in result.error
+    assert "narrower networks" in result.error
 
 
 def test_a_broken_gpu_fails_no_run_but_the_process(

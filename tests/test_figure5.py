@@ -53,7 +53,10 @@ def with_values(spec: RunSpec, **values: Any) -> RunSpec:
 def train(folder: Path, specs: list[RunSpec]) -> None:
     execution = ExecutionConfig(
         device="cpu",
-        compile=False,
+        compile="auto",
+        cuda_graphs=True,
+        tf32=False,
+        share=True,
         threads=1,
         vectorize="auto",
         evaluation_workers=0,

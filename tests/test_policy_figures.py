@@ -66,7 +66,10 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     specs = {name: configuration.compose([*SMALL, *overrides]) for name, overrides in RUNS.items()}
     execution = ExecutionConfig(
         device="cpu",
-        compile=False,
+        compile="auto",
+        cuda_graphs=True,
+        tf32=False,
+        share=True,
         threads=1,
         vectorize="auto",
         evaluation_workers=0,

@@ -64,7 +64,10 @@ def train(folder: Path, *overrides: str) -> Path:
     spec = configuration.compose([*small, *lengths])
     execution = ExecutionConfig(
         device="cpu",
-        compile=False,
+        compile="auto",
+        cuda_graphs=True,
+        tf32=False,
+        share=True,
         threads=1,
         vectorize="auto",
         evaluation_workers=0,

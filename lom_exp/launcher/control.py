@@ -278,6 +278,8 @@ def _packed(runs: Sequence[Run], size: int, threads: int) -> list[tuple[list[Run
         for run, share in zip(runs, shares, strict=True)
     ]
     groups = packs.group(zip(runs, shares, strict=True), keys)
+    for group in groups:  # runs of one seed may have critics and mixtures in common
+        group.sort(key=lambda pair: pair[0].spec.seed)
     parts = [part for group in groups for part in packs.split(group, size)]
     return [([run for run, _ in part], part[0][1]) for part in parts]
 

@@ -36,6 +36,7 @@ class Compiled:
         try:
             return self._call(*arguments)
         except torch._dynamo.exc.TorchDynamoException as error:
+            result = self._function(*arguments)  # raises what is wrong with the function itself
             if not Compiled._warned:
                 Compiled._warned = True
                 first_line = str(error).strip().partition("\n")[0]
@@ -47,4 +48,4 @@ class Compiled:
                     first_line,
                 )
             self._call = self._function
-            return self._call(*arguments)
+            return result
