@@ -50,7 +50,7 @@ class Worker:
 
     def __init__(self, name: str, path: str | None, case: Case) -> None:
         self.name, self._case = name, case
-        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115: closed with the process
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115
         paths = [str(ROOT), str(ROOT / "benchmarks"), os.environ.get("PYTHONPATH", "")]
         self._process = subprocess.Popen(
             [sys.executable, "-m", "contestants", name, *([path] if path else [])],
