@@ -216,8 +216,11 @@ def test_a_commit_is_that_of_the_folder_itself(peers, tmp_path):
 
 def test_stand_ins_give_what_peers_touch_when_imported():
     program = (
+        "import csv\n"
         "from contestants import stand_ins\n"
-        "stand_ins.install('gym', 'pydantic', 'omegaconf', 'tqdm', 'pyrallis', 'd4rl')\n"
+        "stand_ins.install('gym', 'pydantic', 'omegaconf', 'tqdm', 'pyrallis', 'd4rl', 'csv')\n"
+        "from csv import reader\n"
+        "assert reader is not csv.reader, 'a package imported before must be replaced, too'\n"
         "import gym, d4rl, pyrallis\n"
         "from gym.wrappers.time_limit import TimeLimit\n"
         "from pydantic import BaseModel\n"

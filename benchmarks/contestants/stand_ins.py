@@ -89,7 +89,12 @@ class Finder:
 
 
 def install(*packages: str) -> None:
-    """From now on in this process, importing these packages gives stand-ins."""
+    """From now on in this process, importing these packages gives stand-ins.
+
+    Those that something has imported already, as torch does tqdm, stay what they are for it.
+    """
+    for name in [name for name in sys.modules if name.partition(".")[0] in packages]:
+        del sys.modules[name]
     sys.meta_path.insert(0, Finder(set(packages)))  # type: ignore[arg-type]
 
 
