@@ -13,7 +13,7 @@ to idle; the JSON file has both. With several runs at once it is divided by them
 
     python benchmarks/peers.py --lom PATH --corl PATH --jax-corl PATH --d3rlpy
     python benchmarks/peers.py --device cuda ...                    the same on a GPU
-    python benchmarks/peers.py td3_bc lom --corl PATH --profile     two of them, and where ours goes
+    python benchmarks/peers.py td3_bc lom --corl PATH --profile     two of them, and where it goes
 
 PATH is a checkout, or a folder with its files and a file COMMIT. A peer that cannot be imported is
 named with the reason, and the others are timed. docs/performance/peers.md says how to get them.
@@ -312,7 +312,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=7, help="(default: 7)")
     parser.add_argument("--seconds", type=float, default=1.0, help="of a turn (default: 1)")
     parser.add_argument("--jobs", type=int, help="made ready at a time (default: 2, on a GPU 8)")
-    parser.add_argument("--profile", action="store_true", help="and show where our time goes")
+    parser.add_argument(
+        "--profile", action="store_true", help="and show where time goes, jax's aside"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep every number")
     parsed = parser.parse_args(arguments)
     unknown = set(parsed.methods) - set(methods)
@@ -356,7 +358,7 @@ def compare(
                 sys.stdout.flush()
                 profiles = {}
                 for worker in workers:
-                    if arguments.profile and worker.name in OURS and worker.name in played:
+                    if arguments.profile and worker.name in played and worker.name != "jax_corl":
                         profiles[worker.name] = worker.ask({"profile": 20})
                 yield {
                     "case": case._asdict(),
