@@ -83,9 +83,9 @@ class Worker:
         return answer
 
     def start(self) -> None:
-        """Make the case ready and do its first update, which may compile."""
+        """Make the case ready and do its first updates, which may compile, jax even twice."""
         self.made = self.ask({"case": self._case._asdict()})
-        self.made["first"] = self.ask({"updates": 1})["wall"]
+        self.made["first"] = [self.ask({"updates": 1})["wall"] for _ in range(2)]
 
     def complain(self, reason: Failed) -> None:
         """Say why it takes no part in its case."""
@@ -122,7 +122,10 @@ def play(workers: Sequence[Worker], rounds: int, seconds: float) -> dict[str, li
             return None
 
     for worker in workers:
-        if trial := turn(worker, 8):
+        updates = 2
+        while (trial := turn(worker, updates)) and trial.wall < seconds / 4:
+            updates *= 4  # a short trial says little
+        if trial:
             counts[worker.name] = max(1, round(seconds * trial.updates / trial.wall))
             played[worker.name] = []
     for i in range(rounds):

@@ -169,7 +169,8 @@ def test_turns_alternate_and_last_as_long_for_all(peers):
     turns = []
     workers = [Recorded(peers, name, turns) for name in ("ours", "corl", "lom")]
     played = peers.play(workers, 2, seconds=3.0)
-    assert turns == ["ours", "corl", "lom", *("ours", "corl", "lom"), *("lom", "corl", "ours")]
+    trials = ["ours"] * 2 + ["corl"] * 2 + ["lom"] * 2  # of 2 updates, and of 8
+    assert turns == [*trials, "ours", "corl", "lom", "lom", "corl", "ours"]
     assert {turn.updates for rounds in played.values() for turn in rounds} == {30}  # 0.1 s each
 
 
