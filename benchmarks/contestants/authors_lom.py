@@ -13,7 +13,6 @@ import tempfile
 
 import numpy as np
 import torch
-
 from contestants import (
     ACTION_DIM,
     NUM_TRANSITIONS,

@@ -11,8 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.optim import Adam
-
 from contestants import (
     ACTION_DIM,
     NUM_TRANSITIONS,
@@ -25,6 +23,7 @@ from contestants import (
     versions,
 )
 from contestants.torch_side import configure, count, synchronize
+from torch.optim import Adam
 
 S, A = OBSERVATION_DIM, ACTION_DIM
 Built = tuple[Callable[[Any], Any], list[torch.nn.Module]]  # an update on a batch, and networks

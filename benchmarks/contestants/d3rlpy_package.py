@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-
 from contestants import (
     EPISODE_LENGTH,
     NUM_TRANSITIONS,

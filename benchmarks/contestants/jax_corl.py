@@ -16,7 +16,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-
 from contestants import (
     ACTION_DIM,
     OBSERVATION_DIM,

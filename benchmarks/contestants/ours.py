@@ -8,10 +8,10 @@ laid out as `vectorize=auto` does: one after the other on a CPU, in one vmap on 
 import os
 
 import torch
-from torch.utils._pytree import tree_leaves
-
 from contestants import ACTION_DIM, OBSERVATION_DIM, Case, Contestant, random_data, versions
 from contestants.torch_side import configure, synchronize
+from torch.utils._pytree import tree_leaves
+
 from lom_exp.algorithms import REGISTRY
 from lom_exp.networks import Network
 from lom_exp.random import Rng

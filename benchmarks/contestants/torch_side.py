@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 
 import torch
-
 from contestants import Case
 
 

@@ -39,13 +39,13 @@ class Compiled:
             result = self._function(*arguments)  # raises what is wrong with the function itself
             if not Compiled._warned:
                 Compiled._warned = True
-                first_line = str(error).strip().partition("\n")[0]
+                reason = " ".join(str(error).split("\n")[:2]).strip()
                 log.warning(
                     "updates cannot be compiled here, so they are done as they are, which is "
                     "slower (%s: %s). A C++ compiler is needed, on a GPU Triton, too; "
                     "compile=false does without",
                     type(error).__name__,
-                    first_line,
+                    reason,
                 )
             self._call = self._function
             return result
