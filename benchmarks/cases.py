@@ -90,6 +90,7 @@ class Timing:
             torch.set_num_threads(case.threads)
         self.case, self.device = case, torch.device(case.device)
         self.clock = clock(self.device)
+        torch.backends.cuda.matmul.allow_tf32 = True  # as runs do, unless tf32=false
         self.algorithm = REGISTRY[case.algorithm]
         self.config = self.algorithm.Config(**_tuples(case.settings))
         self.data = random_transitions(case.transitions, self.device)

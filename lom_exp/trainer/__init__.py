@@ -258,13 +258,12 @@ class Trainer:
         """The graph of a phase, where there is to be one and it fits into the updates left."""
         if not self._capture:
             return None
-        tasks = self._tasks[phase]
-        if phase not in self._graphs:
+        tasks, graph = self._tasks[phase], self._graphs.get(phase)
+        if graph is None or graph.length < Graph.LONGEST <= left:
             # Each task was done once before: all is compiled, and its metrics are known.
             if left < Graph.SHORTEST or not all(task.is_ready for task in chain(*tasks)):
                 return None
-            self._graphs[phase] = Graph(tasks, self._stacks, min(left, Graph.LONGEST))
-        graph = self._graphs[phase]
+            graph = self._graphs[phase] = Graph(tasks, self._stacks, min(left, Graph.LONGEST))
         return graph if graph.length <= left else None
 
     def _sums(self) -> list[Metrics]:
