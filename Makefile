@@ -13,11 +13,11 @@ LAUNCH := $(BIN)/python launch.py
 TEST_PROCESSES ?= 3
 FIGURES ?= results/figures
 
-.PHONY: help setup run test long check format bench d4rl figure3 table1 table2 claims table3 aggregates selection hours report figures clean
+.PHONY: help setup run test long check format bench bench-gpu d4rl figure3 table1 table2 claims table3 aggregates selection hours report figures clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z0-9]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 setup: $(SETUP)  ## install the pinned packages into .venv, unless that was done already
 
@@ -46,13 +46,17 @@ format: $(SETUP)  ## rewrite the files as `make check` wants them
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(SETUP)  ## updates per second of every algorithm; planning, submitting, status and reading of 10,000 runs
-	$(BIN)/python benchmarks/updates.py
+bench: $(SETUP)  ## what training costs on this CPU, in docs/performance; planning, submitting, status, reading of 10,000 runs
+	$(BIN)/python -m benchmarks.suite --threads 1
+	$(BIN)/python benchmarks/evaluation.py
 	$(BIN)/python benchmarks/planning.py
 	$(BIN)/python benchmarks/submitting.py
 	$(BIN)/python benchmarks/status.py
 	$(BIN)/python benchmarks/reading.py
 	$(BIN)/python benchmarks/report.py
+
+bench-gpu: $(SETUP)  ## what training costs on this GPU, in docs/performance: under ten minutes
+	$(BIN)/python -m benchmarks.suite --device cuda
 
 d4rl: $(SETUP)  ## add the d4rl package, whose tables are then compared with ours in the tests
 	$(BIN)/python -m pip install -q -e '.[d4rl]'

@@ -37,8 +37,8 @@ _LINE_KEYS = {
 # chooses stands in the algorithm's own fields.
 _NOT_SETTINGS = {
     "M", "beta", "seed", "network", "env.path", "results", "sweep_name", "tracking", "device",
-    "compile", "threads", "vectorize", "log_every", "checkpoint_every", "pack_size", "retries",
-    "wait",
+    "compile", "cuda_graphs", "tf32", "share", "threads", "vectorize", "evaluation_workers",
+    "log_every", "checkpoint_every", "pack_size", "retries", "wait",
 }  # fmt: skip
 
 

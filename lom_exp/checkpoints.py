@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch.utils._pytree import keystr, tree_flatten_with_path, tree_unflatten
+from torch.utils._pytree import keystr, tree_flatten_with_path, tree_leaves, tree_unflatten
 
 from lom_exp.errors import CheckpointError
 from lom_exp.files import write_atomically
@@ -29,6 +29,11 @@ class Snapshot(NamedTuple):
     state: State
     sums: Metrics  # of each metric since metrics were last logged, 0-d
     num_summed: int  # updates in those sums
+
+    @property
+    def finite(self) -> bool:
+        """Whether all of the state is."""
+        return all(bool(leaf.isfinite().all()) for leaf in tree_leaves(self.state))
 
 
 def save(

@@ -65,9 +65,13 @@ class _Schema:
     evaluation: EvaluationConfig = MISSING
     dtype: str = MISSING
     device: str = MISSING
-    compile: bool = MISSING
+    compile: str = MISSING
+    cuda_graphs: bool = MISSING
+    tf32: bool = MISSING
+    share: bool = MISSING
     threads: int | None = MISSING
     vectorize: str = MISSING
+    evaluation_workers: int | None = MISSING
     log_every: int = MISSING
     checkpoint_every: float = MISSING
     results: str = MISSING
@@ -79,8 +83,18 @@ class _Schema:
 
 
 EXECUTION_KEYS = (  # of _Schema: what changes no result
-    *("device", "compile", "threads", "vectorize", "log_every", "checkpoint_every", "results"),
-    *("tracking", "pack_size", "retries", "wait", "sweep_name"),
+    *(
+        "device",
+        "compile",
+        "cuda_graphs",
+        "tf32",
+        "share",
+        "threads",
+        "vectorize",
+        "evaluation_workers",
+        "log_every",
+    ),
+    *("checkpoint_every", "results", "tracking", "pack_size", "retries", "wait", "sweep_name"),
 )
 # Of _Schema: whose fields' sources are recorded; they decide what a run is.
 _RECORDED_NODES = ("algo", "updates", "preprocessing", "evaluation")
@@ -249,8 +263,9 @@ def execution_config(specs: Sequence[RunSpec]) -> tuple[ExecutionConfig, LaunchC
     del first["sweep_name"]
     launch = LaunchConfig(**{field.name: first.pop(field.name) for field in fields(LaunchConfig)})
     tracking = TrackingConfig(**first.pop("tracking"))
-    vectorize = first.pop("vectorize").lower()  # YAML's true becomes Python's True
-    return ExecutionConfig(**first, vectorize=vectorize, tracking=tracking), launch
+    for switch in ("vectorize", "compile"):
+        first[switch] = first[switch].lower()  # YAML's true becomes Python's True
+    return ExecutionConfig(**first, tracking=tracking), launch
 
 
 def _plain(config: DictConfig) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, vmap
+from torch.nn.functional import linear
 from torch.utils._pytree import tree_map
 
 from lom_exp.networks import Network, Params, descend, init_mlp, init_mlps, mlp
@@ -32,8 +33,24 @@ def v(params: Params, observations: Tensor) -> Tensor:
 
 
 def q(params: Params, observations: Tensor, actions: Tensor) -> Tensor:
-    """Q of one critic: (..., O), (..., A) -> (...)."""
-    return mlp(params, torch.cat((observations, actions), -1)).squeeze(-1)
+    """Q of one critic: (..., O), (..., A) -> (...).
+
+    Of several actions at each observation the observations need not be repeated: leading axes
+    broadcast.
+    """
+    shapes = observations.shape[:-1], actions.shape[:-1]
+    shape = torch.broadcast_shapes(*shapes)  # type: ignore[no-untyped-call]
+    if observations.shape[:-1] == shape or observations.device.type == "cpu":
+        inputs = torch.cat((observations.expand(*shape, -1), actions.expand(*shape, -1)), -1)
+        return mlp(params, inputs).squeeze(-1)
+    # What a GPU spends on many actions is mostly the way of the hidden units through its memory.
+    # Without a product for the first layer the compiler writes them once and not three times.
+    (weight, bias), *others = params
+    of_observations, of_actions = weight.split((observations.shape[-1], actions.shape[-1]), -1)
+    hidden = linear(observations, of_observations, bias) + (actions.unsqueeze(-2) * of_actions).sum(
+        -1
+    )
+    return mlp(others, torch.relu(hidden)).squeeze(-1)
 
 
 q_ensemble = vmap(q, in_dims=(0, None, None))  # (K, ...)

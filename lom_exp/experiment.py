@@ -20,7 +20,7 @@ from lom_exp.code_version import code_version
 from lom_exp.datasets import Dataset, EnvConfig
 from lom_exp.errors import ConfigError, DataError, LomExpError, SimulationError
 from lom_exp.leases import Heartbeat, LeaseHeld
-from lom_exp.precision import default_dtype
+from lom_exp.precision import default_dtype, tf32
 from lom_exp.runs import FINAL, RunFolder
 from lom_exp.runspec import ExecutionConfig, RunSpec, Sweep
 from lom_exp.sweeps import SweepFolder
@@ -28,6 +28,7 @@ from lom_exp.trainer import static_part
 from lom_exp.training import Interrupted, PackTraining, Run
 
 log = logging.getLogger(__name__)
+_LESS = "Less is needed with pack_size=N, narrower networks, smaller batches or fewer components"
 _PATIENCE = 60.0  # seconds for other processes to describe their part of a sweep
 _RECORDED_PACKAGES = ("lom-exp", "torch", "numpy", "h5py", "gymnasium", "mujoco", "hydra-core")
 
@@ -154,7 +155,7 @@ def train(
 
 
 def pack_key(spec: RunSpec, data: str) -> Hashable:
-    """Runs with equal keys differ in seed and float hyperparameters only."""
+    """Runs with equal keys differ in seeds and in float and padded hyperparameters only."""
     static, _ = static_part(spec.config)
     return (
         spec.algorithm,
@@ -178,6 +179,7 @@ def _train_pack(
             return
         stack.enter_context(Heartbeat([run.folder.lease for run in free]))
         stack.enter_context(default_dtype(pack[0].spec.dtype))
+        stack.enter_context(tf32(execution.tf32))
         try:
             device = resolve_device(execution.device)
             data = _load(free, device)
@@ -245,6 +247,8 @@ def _train_or_split(
     except Exception as error:
         known = isinstance(error, LomExpError | OSError | torch.OutOfMemoryError)
         message = str(error) if known else traceback.format_exc()
+        if isinstance(error, torch.OutOfMemoryError):
+            message = f"{_count(pack)} not fit into the memory of {device}: {message}. {_LESS}"
     # The exception is gone here, and with it the memory that its frames held.
     gc.collect()
     if device.type == "cuda":
@@ -258,6 +262,10 @@ def _train_or_split(
         return [rest[:half], rest[half:]]
     _fail(rest, message)
     return []
+
+
+def _count(pack: Sequence[Run]) -> str:
+    return "a single run does" if len(pack) == 1 else f"{len(pack)} runs together do"
 
 
 def _fail(runs: Sequence[Run], message: str) -> None:
@@ -308,5 +316,6 @@ def _record(
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
         "vectorized": execution.vectorizes(device),
-        "compiled": execution.compile,
+        "compiled": execution.compiles(device),
+        "tf32": execution.tf32 and device.type == "cuda",
     }

@@ -17,8 +17,6 @@ class MixtureConfig(Protocol):
     """What a Config must have for its algorithm to use a mixture."""
 
     @property
-    def num_components(self) -> int: ...
-    @property
     def squash_means(self) -> bool: ...
     @property
     def min_log_std(self) -> float: ...
@@ -39,15 +37,26 @@ def init_mixture(
 
 
 def mixture(
-    params: Params, observations: Tensor, config: MixtureConfig
+    params: Params, observations: Tensor, components: Tensor, config: MixtureConfig
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits (B, M), means (B, M, A) and standard deviations (B, M, A)."""
-    outputs, m = mlp(params, observations), config.num_components
-    means, log_stds = outputs[..., :-m].reshape(*outputs.shape[:-1], 2, m, -1).unbind(-3)
+    """Logits (B, M), means (B, M, A) and standard deviations (B, M, A).
+
+    `components` (M,) is 1 for those that there are. The others have a logit of minus infinity and
+    so no weight.
+    """
+    m = len(components)
+    outputs = mlp(params, observations)
+    outputs = outputs.view(*outputs.shape[:-1], m, -1)  # of each a mean, log-stds and a logit
+    means, log_stds = outputs[..., :-1].chunk(2, -1)
     if config.squash_means:
         means = torch.tanh(means).clamp(-0.9999, 0.9999)
     stds = log_stds.clamp(config.min_log_std, config.max_log_std).exp()
-    return outputs[..., -m:], means, stds
+    return outputs[..., -1].masked_fill(components == 0, -torch.inf), means, stds
+
+
+def over_components(values: Tensor, components: Tensor) -> Tensor:
+    """Mean of values (..., M), finite throughout, over the components that there are: (...)."""
+    return (values * components).sum(-1) / components.sum()
 
 
 def component(values: Tensor, chosen: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from lom_exp import rates
 from lom_exp.rates import Measurement
 from lom_exp.runspec import ExecutionConfig, RunSpec
-from lom_exp.trainer import static_part
+from lom_exp.trainer import padded_sizes
 
 _WIDTH = 100
 _GAP = 2  # spaces between columns
@@ -159,8 +159,9 @@ def _pack_time(
     execution: ExecutionConfig,
     device: torch.device,
 ) -> _PackTime:
-    spec = pack[0]  # the others differ in nothing that costs time
-    settings = rates.settings(static_part(spec.config)[0], spec.dtype, execution.compile)
+    # The others differ in nothing that costs time but their sizes, which are padded to these.
+    spec = max(pack, key=lambda spec: padded_sizes(spec.config))
+    settings = rates.settings(spec.config, spec.dtype, execution.compiles(device))
     runs = Counter(label for spec in pack for label in (spec.label, None))
     seconds, measured = 0.0, []
     for phase, updates in spec.updates.items():

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +55,13 @@ class Measurement:
         return [key for key in keys if self.settings.get(key) != settings.get(key)]
 
 
-def settings(static: Any, dtype: str, compile: bool) -> dict[str, Any]:
-    """What an update's cost hangs on, of a config whose floats, which cost nothing, are None."""
-    found = {key: value for key, value in asdict(static).items() if value is not None}
+def settings(config: Any, dtype: str, compile: bool) -> dict[str, Any]:
+    """What an update's cost hangs on: all of a config but its floats, which cost nothing."""
+    found = {
+        field.name: getattr(config, field.name)
+        for field in fields(config)
+        if field.type not in (float, "float")
+    }
     plain: dict[str, Any] = json.loads(json.dumps(found | {"dtype": dtype, "compile": compile}))
     return plain
 

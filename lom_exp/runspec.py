@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from lom_exp import validation
+from lom_exp import cores, validation
 from lom_exp.datasets import EnvConfig, Preprocessing
 from lom_exp.errors import ConfigError
 
@@ -54,9 +54,13 @@ class ExecutionConfig:
     """How runs are carried out."""
 
     device: str  # auto, cpu, cuda or cuda:N
-    compile: bool
+    compile: str  # auto, true or false
+    cuda_graphs: bool  # many updates are launched as one
+    tf32: bool  # of a GPU's matrix products
+    share: bool  # what runs of a pack have in common is trained once
     threads: int | None  # of torch; None leaves them as they are
     vectorize: str  # auto, true or false
+    evaluation_workers: int | None  # processes that step environments; None is by the device
     log_every: int  # updates
     checkpoint_every: float  # seconds
     results: str  # folder of everything written
@@ -70,12 +74,29 @@ class ExecutionConfig:
             )
         if self.threads is not None:
             validation.positive(self, "threads")
+        if self.evaluation_workers is not None:
+            validation.non_negative(self, "evaluation_workers")
         validation.positive(self, "log_every", "checkpoint_every")
         validation.one_of(self, "vectorize", ("auto", "true", "false"))
+        validation.one_of(self, "compile", ("auto", "true", "false"))
 
     def vectorizes(self, device: torch.device) -> bool:
         """Whether the runs of a pack are trained in one vmap: by default on a GPU only."""
         return device.type == "cuda" if self.vectorize == "auto" else self.vectorize == "true"
+
+    def compiles(self, device: torch.device) -> bool:
+        """Whether updates are compiled: by default on a GPU only."""
+        return device.type == "cuda" if self.compile == "auto" else self.compile == "true"
+
+    def num_evaluation_workers(self, device: torch.device) -> int:
+        """Processes that step environments beside training; 0 is evaluation in line.
+
+        On a GPU there is by default one for every core but one. On a CPU training keeps the cores
+        busy by itself.
+        """
+        if self.evaluation_workers is not None:
+            return self.evaluation_workers
+        return cores.granted() - 1 if device.type == "cuda" else 0
 
 
 @dataclass(frozen=True)

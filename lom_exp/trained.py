@@ -92,7 +92,8 @@ def load(path: Path) -> TrainedRun:
             vectorize=False,
         )
         trainer.initialize()
-        trainer.restore([checkpoints.load(folder.checkpoints, steps[-1], trainer.template)])
+        [template] = trainer.templates
+        trainer.restore([checkpoints.load(folder.checkpoints, steps[-1], template)])
     return TrainedRun(path.resolve().name, spec, steps[-1], trainer, observations, actions)
 
 

@@ -4,27 +4,29 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import Future, wait
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from functools import cache, partial
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from lom_exp import checkpoints, envs
+from lom_exp import checkpoints
 from lom_exp.algorithms import REGISTRY
+from lom_exp.checkpoints import Snapshot
 from lom_exp.datasets import Dataset
 from lom_exp.envs import Environments
 from lom_exp.errors import SimulationError
-from lom_exp.evaluation import episode_seeds, evaluate, score
+from lom_exp.evaluation import Episodes, episode_seeds, score
+from lom_exp.evaluator import Evaluator, Stopped
 from lom_exp.leases import LeaseLost
 from lom_exp.progress import PackProgress
 from lom_exp.runs import RunFolder
 from lom_exp.runspec import ExecutionConfig, RunSpec
-from lom_exp.trainer import Trainer
+from lom_exp.trainer import Frozen, Trainer
 
+_POLL = 0.1  # seconds between two looks at whether training is to stop
 log = logging.getLogger(__name__)
 
 
@@ -42,6 +44,16 @@ class Run:
     data: str  # fingerprint
     error: str | None = None
     elsewhere: bool = False  # another process writes it
+
+
+class _Pending(NamedTuple):
+    """An evaluation under way: of which runs, as they were where."""
+
+    position: dict[str, Any]
+    final: bool
+    living: list[tuple[int, Run]]
+    frozen: Frozen
+    played: Future[Episodes]
 
 
 def _next_multiple(number: int, period: int) -> int:
@@ -71,15 +83,20 @@ class PackTraining:
         self.scores = [run.folder.position.get("score") for run in runs]  # of the last evaluation
         self.rate: float | None = None  # updates per second, of each run
         self.last_checkpoint = time.monotonic()
-        self.environments = cache(partial(envs.make, self.spec.env.environment))
-        self._check_dimensions(self.environments(1))
+        workers = execution.num_evaluation_workers(device)
+        environment = self.spec.env.environment
+        self.evaluator = Evaluator(environment, workers, data, device, should_stop)
+        self.pending: _Pending | None = None
+        self._check_dimensions(self.evaluator.environments(1))
         self.trainer = Trainer(
             REGISTRY[self.spec.algorithm],
             [run.spec.config for run in runs],
             [run.spec.seed for run in runs],
             data.transitions,
             vectorize=execution.vectorizes(device),
-            compile=execution.compile,
+            compile=execution.compiles(device),
+            share=execution.share,
+            capture=execution.cuda_graphs,
         )
 
     def _check_dimensions(self, environments: Environments) -> None:
@@ -97,15 +114,21 @@ class PackTraining:
 
     def run(self, step: int) -> None:
         """Go on from a step at which every run has a checkpoint (0: from the start)."""
+        with closing(self.evaluator):
+            self._run(step)
+
+    def _run(self, step: int) -> None:
         self.trainer.initialize()
         if step > 0:
-            template = self.trainer.template
-            folders = [run.folder.checkpoints for run in self.runs]
-            self.trainer.restore([checkpoints.load(path, step, template) for path in folders])
+            pairs = zip(self.runs, self.trainer.templates, strict=True)
+            self.trainer.restore(
+                [checkpoints.load(run.folder.checkpoints, step, state) for run, state in pairs]
+            )
         for i, run in self._living():
             with self._unless_taken_over(i, run):
                 run.folder.rewind(step)
-        of_m = "" if self.spec.M is None else f" M{self.spec.M}"
+        sizes = sorted({run.spec.M for run in self.runs if run.spec.M is not None})
+        of_m = f" M{','.join(map(str, sizes))}" if sizes else ""
         title = f"{self.spec.label} {self.spec.env.name}{of_m} x{len(self.runs)}"
         self.total, before = sum(self.spec.updates.values()), 0
         with PackProgress(title, self.total) as self.progress:
@@ -143,6 +166,7 @@ class PackTraining:
             position = self._position(phase, update, before + update)
             if update == goal:
                 self.rate = (update - first) / (time.perf_counter() - started)
+                self._collect()
                 self._log(position, self.rate)
             if self.should_stop():
                 self._stop(position)
@@ -151,8 +175,16 @@ class PackTraining:
                 self._checkpoint(position)
 
     def _stop(self, position: dict[str, Any]) -> NoReturn:
-        """Leave checkpoints of this moment, and training."""
-        self._checkpoint(position)
+        """Leave checkpoints of this moment, and training.
+
+        Where an evaluation is still under way, they are of its moment, so that it is made again.
+        """
+        self._collect()
+        if self.pending is None:
+            snapshots = self.trainer.snapshots()
+        else:
+            position, snapshots = self.pending.position, self.pending.frozen.snapshots()
+        self._save(position, snapshots)
         self._write_status("interrupted", position)
         raise Interrupted
 
@@ -186,25 +218,34 @@ class PackTraining:
     def _log(self, position: dict[str, Any], rate: float) -> None:
         """Journal the metrics since the last time; a run they show to be lost is given up."""
         table, finite = self.trainer.take_metrics(), self.trainer.finite()
+        bad = [
+            [name for name, value in metrics.items() if not math.isfinite(value)]
+            for metrics in table
+        ]
+        lost = {i for i, _ in self._living() if bad[i] or not finite[i]}
+        if lost:  # their last scores belong beside what is said of their end
+            self._join()
         for i, run in self._living():
-            metrics = table[i]
-            bad = [name for name, value in metrics.items() if not math.isfinite(value)]
             entry = {**position, "time": time.time(), "updates_per_second": rate}
-            run.folder.append("metrics.jsonl", {**entry, "metrics": metrics})
-            if bad or not finite[i]:
+            run.folder.append("metrics.jsonl", {**entry, "metrics": table[i]})
+            if i in lost:
                 self.alive[i] = False
                 run.error = (
                     f"diverged in the {position['phase']} phase by update {position['update']}: "
-                    f"{', '.join(bad) or 'a parameter'} is not finite. The last good checkpoint is "
-                    "kept; a lower learning rate or a higher algo.min_log_std may help"
+                    f"{', '.join(bad[i]) or 'a parameter'} is not finite. The last good checkpoint "
+                    "is kept; a lower learning rate or a higher algo.min_log_std may help"
                 )
                 self._write_status_of(i, run, "diverged", position, run.error)
         self.progress.update(position["phase"], position["step"], rate)
 
     def _checkpoint(self, position: dict[str, Any]) -> None:
-        snapshots, finite = self.trainer.snapshots(), self.trainer.finite()
+        """Checkpoint the runs as they are, every evaluation up to here being journaled."""
+        self._join()
+        self._save(position, self.trainer.snapshots())
+
+    def _save(self, position: dict[str, Any], snapshots: Sequence[Snapshot]) -> None:
         for i, run in self._living():
-            if not finite[i]:  # between two logs: it must not push out the last good checkpoint
+            if not snapshots[i].finite:  # it must not push out the last good checkpoint
                 continue
             with self._unless_taken_over(i, run):
                 folder, step = run.folder.checkpoints, position["step"]
@@ -212,25 +253,36 @@ class PackTraining:
         self.last_checkpoint = time.monotonic()
 
     def _evaluate(self, position: dict[str, Any], episodes: int, *, final: bool) -> None:
-        """Play episodes with every living run and journal each return, unless asked to stop."""
+        """Play episodes with every living run as it is, beside training unless they are final."""
+        self._join()
         living, step = self._living(), position["step"]
-        rows = [i for i, _ in living]
-        environments = self.environments(len(living) * episodes)
+        seeds = np.array([episode_seeds(run.spec.seed, step, episodes) for _, run in living])
+        frozen, rows = self.trainer.freeze(), [i for i, _ in living]
+        played = self.evaluator.start(frozen, len(self.runs), rows, seeds, step)
+        self.pending = _Pending(position, final, living, frozen, played)
+        if final or played.done():
+            self._join()
 
-        def policy(observations: NDArray[np.float64], time_step: int) -> NDArray[np.float32]:
+    def _join(self) -> None:
+        """Wait for the evaluation under way, if there is one, and journal it."""
+        while self.pending is not None and not self.pending.played.done():
             if self.should_stop():
-                self._stop(position)
-            scaled = self.data.normalizer(
-                torch.as_tensor(observations, dtype=torch.get_default_dtype(), device=self.device)
-            )
-            padded = scaled.new_zeros(len(self.runs), *scaled.shape[1:])
-            padded[rows] = scaled
-            actions = self.trainer.act(padded, step * environments.horizon + time_step)
-            in_the_box = self.data.action_normalizer.invert(actions[rows]).clamp(-1, 1)
-            return in_the_box.cpu().numpy()
+                self._stop(self.pending.position)
+            wait([self.pending.played], timeout=_POLL)
+        self._collect()
+        if self.pending is not None:  # it has heard first
+            self._stop(self.pending.position)
 
-        seeds = [episode_seeds(run.spec.seed, step, episodes) for _, run in living]
-        played = evaluate(policy, environments, np.array(seeds))
+    def _collect(self) -> None:
+        """Journal each return of the evaluation under way, if it has come to its end."""
+        if self.pending is None or not self.pending.played.done():
+            return
+        position, final, living, _, future = self.pending
+        try:
+            played = future.result()
+        except Stopped:
+            return
+        self.pending = None
         env = self.spec.env
         scores = score(played.returns, env.random_return, env.expert_return)
         for row, (i, run) in enumerate(living):

@@ -2,10 +2,22 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import field
 from difflib import get_close_matches
 from typing import Any
 
 from lom_exp.errors import ConfigError
+
+
+def padded(default: int) -> Any:
+    """A whole-number field in which the runs of a pack may differ, though it shapes networks.
+
+    Runs train together with room for the largest (`trainer.padding`). So updates must not read the
+    field but the shapes of their state, must draw random numbers with its axis first, and must
+    leave out what lies beyond a run's own: a part of the state, ones in `init`, tells, as it too
+    gets zeros there.
+    """
+    return field(default=default, metadata={"padded": True})
 
 
 def _require(config: Any, names: tuple[str, ...], holds: Callable[[Any], bool], must: str) -> None:

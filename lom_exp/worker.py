@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+import torch
+
 from lom_exp import experiment, handover, packfiles, tracking
 from lom_exp.errors import LomExpError
 from lom_exp.experiment import StopSignal
@@ -40,6 +42,9 @@ def main(paths: Sequence[str]) -> int:
                 codes.append(_train(path, stop))
             except Interrupted:
                 return handover.INTERRUPTED
+            except torch.AcceleratorError as error:
+                log.error("the GPU failed; runs go on from their last checkpoints: %s", error)
+                return handover.DEVICE_LOST
             except LomExpError as error:
                 log.error("%s", error)
                 codes.append(handover.FAILED)

@@ -57,9 +57,9 @@ def constant(outputs, inputs=1):
 
 def behavior(weights, means, stds):
     """A mixture (M), (M, A), (M, A) that no observation changes; its means are not squashed."""
-    means, stds = torch.tensor(means), torch.tensor(stds)
-    outputs = [*means.flatten(), *stds.log().flatten(), *torch.tensor(weights).log()]
-    return network([(torch.zeros(len(outputs), 1), torch.stack(outputs))])
+    means, stds, weights = torch.tensor(means), torch.tensor(stds), torch.tensor(weights)
+    outputs = torch.cat((means, stds.log(), weights.log()[:, None]), -1).flatten()
+    return network([(torch.zeros(len(outputs), 1), outputs)])
 
 
 def state_of(config, action_dim=1, observation_dim=1, **networks):

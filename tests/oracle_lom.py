@@ -70,19 +70,19 @@ class Lom:
 
     def mixture(self, observation):
         """Lists of M mixing weights, means (A,) and standard deviations (A,)."""
-        num_components, action_dim = self.settings.num_components, self.action_dim
+        action_dim = self.action_dim
         outputs = self.behavior(observation)
         exponentials, means, stds = [], [], []
-        for i in range(num_components):
-            mean = outputs[i * action_dim : (i + 1) * action_dim]
+        for i in range(self.settings.num_components):
+            start = i * (2 * action_dim + 1)  # of this component's own outputs
+            mean = outputs[start : start + action_dim]
             if self.settings.squash_means:
                 mean = clip(torch.tanh(mean), -0.9999, 0.9999)
             means.append(mean)
-            start = num_components * action_dim + i * action_dim
-            log_std = outputs[start : start + action_dim]
+            log_std = outputs[start + action_dim : start + 2 * action_dim]
             log_std = clip(log_std, self.settings.min_log_std, self.settings.max_log_std)
             stds.append(torch.exp(log_std))
-            exponentials.append(torch.exp(outputs[2 * num_components * action_dim + i]))
+            exponentials.append(torch.exp(outputs[start + 2 * action_dim]))
         weights = [exponential / sum(exponentials) for exponential in exponentials]
         return weights, means, stds
 

@@ -23,15 +23,16 @@ class Mdn:
         """Lists of M mixing weights, of M lists of A means and of M lists of A stds."""
         settings, action_dim = self.settings, self.action_dim
         outputs = iter(self.policy(observation))
-        means = [[next(outputs) for _ in range(action_dim)] for _ in range(settings.num_components)]
+        means, log_stds, exponentials = [], [], []
+        for _ in range(settings.num_components):
+            means.append([next(outputs) for _ in range(action_dim)])
+            log_stds.append([next(outputs) for _ in range(action_dim)])
+            exponentials.append(torch.exp(next(outputs)))
+        assert next(outputs, None) is None
         if settings.squash_means:
             means = [[clip(torch.tanh(mean), -0.9999, 0.9999) for mean in row] for row in means]
-        log_stds = [
-            [next(outputs) for _ in range(action_dim)] for _ in range(settings.num_components)
-        ]
         low, high = settings.min_log_std, settings.max_log_std
         stds = [[torch.exp(clip(log_std, low, high)) for log_std in row] for row in log_stds]
-        exponentials = [torch.exp(logit) for logit in outputs]
         return [each / sum(exponentials) for each in exponentials], means, stds
 
     def update_policy(self, rows):

@@ -10,14 +10,14 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 FLOORS: list[set[str]] = [
-    {"errors", "handover", "types", "random", "networks", "distributions", "validation"}
+    {"errors", "cores", "handover", "types", "random", "networks", "distributions", "validation"}
     | {"critics", "policies", "mixtures", "autoencoders", "batch_norm", "precision", "modes"},
     {"files", "slurm", "leases", "runs", "sweeps", "checkpoints", "code_version", "rates"}
     | {"datasets", "envs", "tracking", "packs", "progress"}
     | {"overrides", "sources", "composition", "composition_errors"},
     {"algorithms", "runspec"},
     {"trainer", "evaluation", "packfiles", "plan", "checks", "automatic"},
-    {"training", "experiment", "configuration", "trained"},
+    {"training", "experiment", "evaluator", "configuration", "trained"},
     {"worker", "launcher", "watch"},
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
@@ -47,6 +47,7 @@ SAME_FLOOR = {
     },  # a generator steps the environment that will score its data
     "composition": {"sources"},
     "composition_errors": {"overrides"},
+    "training": {"evaluator"},
     "experiment": {"training"},
 }
 

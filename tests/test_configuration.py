@@ -5,8 +5,10 @@ import json
 from functools import cache
 
 import pytest
+import torch
 import yaml
 
+from lom_exp import cores
 from lom_exp.algorithms import REGISTRY, lom
 from lom_exp.configuration import compose, execution_config
 from lom_exp.errors import ConfigError
@@ -264,6 +266,10 @@ def test_what_changes_results_changes_the_id(override):
         "device=cuda",
         "threads=2",
         "compile=true",
+        "cuda_graphs=false",
+        "tf32=false",
+        "share=false",
+        "evaluation_workers=3",
         "log_every=7",
         "tracking.enabled=false",
         "label=mine",
@@ -283,8 +289,10 @@ def test_other_data_is_another_run():
 
 def test_execution_is_read_off_the_config():
     typed = ["vectorize=true", "device=cuda:1", "threads=2", "pack_size=7", "wait=false"]
+    typed += ["compile=false", "share=false", "tf32=false"]
     execution, launch = execution_config([compose(typed)])
     assert (execution.vectorize, execution.device, execution.threads) == ("true", "cuda:1", 2)
+    assert (execution.compile, execution.share, execution.tf32) == ("false", False, False)
     assert execution.tracking.enabled
     assert (launch.pack_size, launch.retries, launch.wait) == (7, 2, False)
 
@@ -293,6 +301,18 @@ def test_execution_is_read_off_the_config():
 def test_a_launch_that_makes_no_sense_is_refused(override):
     with pytest.raises(ConfigError, match=override.partition("=")[0]):
         execution_config([compose([override])])
+
+
+@pytest.mark.parametrize(
+    ("override", "device", "workers"),
+    [("null", "cuda", 7), ("null", "cpu", 0), ("3", "cpu", 3), ("0", "cuda", 0), ("9", "cuda", 9)],
+)
+def test_on_a_gpu_all_cores_but_one_play_episodes_unless_told_otherwise(
+    override, device, workers, monkeypatch
+):
+    monkeypatch.setattr(cores, "available", lambda: list(range(8)))
+    execution, _ = execution_config([compose([f"evaluation_workers={override}"])])
+    assert execution.num_evaluation_workers(torch.device(device)) == workers
 
 
 def test_runs_of_one_process_share_its_device():
@@ -305,8 +325,10 @@ def test_runs_of_one_process_share_its_device():
     [
         ("device=gpu", "device=gpu cannot be used: it must be auto, cpu, cuda"),
         ("vectorize=maybe", "not one of auto, true, false"),
+        ("compile=sometimes", "not one of auto, true, false"),
         ("threads=0", "threads=0"),
         ("checkpoint_every=-1", "checkpoint_every=-1"),
+        ("evaluation_workers=-1", "evaluation_workers=-1 cannot be used.*at least 0"),
     ],
 )
 def test_an_execution_that_makes_no_sense_is_refused(override, words):

@@ -76,9 +76,13 @@ def make_spec(path: Path, seed: int = 0, **changes: Any) -> RunSpec:
 def execute(tmp_path: Path, **changes: Any) -> ExecutionConfig:
     execution = ExecutionConfig(
         device="cpu",
-        compile=False,
+        compile="auto",
+        cuda_graphs=True,
+        tf32=False,
+        share=True,
         threads=1,
         vectorize="auto",
+        evaluation_workers=0,
         log_every=4,
         checkpoint_every=1e-9,  # at every chance
         results=str(tmp_path / "results"),
@@ -233,17 +237,20 @@ from pathlib import Path
 import test_experiment as t
 updates = {{"behavior": 6, "policy": {updates}}}
 specs = [t.make_spec(Path({data!r}), seed, updates=updates) for seed in (0, 1)]
-t.run(specs, t.execute(Path({tmp!r})))
+t.run(specs, t.execute(Path({tmp!r}), evaluation_workers={workers}))
 """
 
 
-def start(data: Path, tmp: Path, updates: int) -> subprocess.Popen[str]:
-    """Train two seeds in a process of their own."""
-    program = PROGRAM.format(
-        tests=str(ROOT / "tests"), root=str(ROOT), data=str(data), tmp=str(tmp), updates=updates
-    )
+def start(data: Path, tmp: Path, updates: int, workers: int = 0) -> subprocess.Popen[str]:
+    """Train two seeds in a process of their own, with others beside it that step environments."""
+    values = {"data": str(data), "tmp": str(tmp), "updates": updates, "workers": workers}
+    program = PROGRAM.format(tests=str(ROOT / "tests"), root=str(ROOT), **values)
     return subprocess.Popen(
-        [sys.executable, "-c", program], stderr=subprocess.PIPE, text=True, env=os.environ.copy()
+        [sys.executable, "-c", program],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ.copy(),
+        start_new_session=True,
     )
 
 
@@ -270,16 +277,20 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     return {seed: r.folder for seed, r in enumerate(run(specs, execute(tmp)))}
 
 
-@pytest.mark.parametrize("steps", [(2,), (30, 90, 120)])
+@pytest.mark.parametrize(("steps", "workers"), [((2,), 0), ((30, 90, 120), 0), ((60,), 1)])
 def test_killed_runs_go_on_to_the_same_end(
-    uninterrupted: dict[int, Path], data: Path, tmp_path: Path, steps: tuple[int, ...]
+    uninterrupted: dict[int, Path],
+    data: Path,
+    tmp_path: Path,
+    steps: tuple[int, ...],
+    workers: int,
 ) -> None:
     for step in steps:
-        process = start(data, tmp_path, UPDATES)
+        process = start(data, tmp_path, UPDATES, workers)
         wait_for_checkpoints(tmp_path, step)
         process.kill()
         process.wait()
-    assert start(data, tmp_path, UPDATES).wait() == 0
+    assert start(data, tmp_path, UPDATES, workers).wait() == 0
     folders = sorted((tmp_path / "results/runs").iterdir())
     assert len(folders) == 2
     for seed, folder in enumerate(folders):
@@ -287,12 +298,13 @@ def test_killed_runs_go_on_to_the_same_end(
         assert_same(folder, uninterrupted[seed])
 
 
+@pytest.mark.parametrize("workers", [0, 1])
 def test_ctrl_c_leaves_a_checkpoint_of_that_moment_and_the_runs_go_on_from_it(
-    uninterrupted: dict[int, Path], data: Path, tmp_path: Path
+    uninterrupted: dict[int, Path], data: Path, tmp_path: Path, workers: int
 ) -> None:
-    process = start(data, tmp_path, UPDATES)
+    process = start(data, tmp_path, UPDATES, workers)
     wait_for_checkpoints(tmp_path, 20)
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all processes of the group
     _, output = process.communicate(timeout=60)
     assert process.returncode != 0
     assert "checkpoints will be written" in output
@@ -634,7 +646,10 @@ def test_a_run_too_large_for_the_memory_alone_fails_and_says_so(
     Culprits(monkeypatch, stop)
     [result] = run([make_spec(data)], execute(tmp_path))
     assert result.status == "failed"
-    assert result.error == "CUDA out of memory. Tried to allocate 20.00 GiB."
+    assert result.error is not None
+    assert "a single run does not fit into the memory of cpu: CUDA out of" in result.error
+    assert "Tried to allocate 20.00 GiB" in result.error
+    assert "narrower networks" in result.error
 
 
 def test_a_broken_gpu_fails_no_run_but_the_process(

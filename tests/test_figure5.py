@@ -53,9 +53,13 @@ def with_values(spec: RunSpec, **values: Any) -> RunSpec:
 def train(folder: Path, specs: list[RunSpec]) -> None:
     execution = ExecutionConfig(
         device="cpu",
-        compile=False,
+        compile="auto",
+        cuda_graphs=True,
+        tf32=False,
+        share=True,
         threads=1,
         vectorize="auto",
+        evaluation_workers=0,
         log_every=UPDATES,
         checkpoint_every=1000,
         results=str(folder / "results"),
@@ -216,7 +220,8 @@ def test_the_hyper_q_of_the_run_is_what_ranks_its_components(results: Results) -
         return [*layers[:-1], (torch.zeros_like(weight), outputs)]
 
     means = torch.atanh(torch.linspace(-0.9, 0.9, 20))
-    mixture = torch.cat((means, torch.full((20,), -15.0), torch.zeros(20)))  # log-stds, logits
+    log_stds, logits = torch.full((20,), -15.0), torch.zeros(20)
+    mixture = torch.stack((means, log_stds, logits), -1).flatten()
     run = changed(
         load(results, "lom"),
         behavior=lambda layers: constant(layers, mixture),

@@ -25,17 +25,19 @@ from local_sweeps import (
     steps,
     worker_at_work,
 )
-from test_experiment import assert_same, write_data
+from test_experiment import assert_same, execute, write_data
+from test_worker import write_pack
 
-from lom_exp import configuration, datasets, handover, packfiles, worker
+from lom_exp import configuration, cores, datasets, handover, packfiles, worker
 from lom_exp.code_version import PARTS
 from lom_exp.launcher import __main__ as looking_after
 from lom_exp.launcher import command_line, local
 from lom_exp.launcher.attempts import Attempts
-from lom_exp.launcher.local import Slot
+from lom_exp.launcher.local import LocalQueue, Slot
 from lom_exp.leases import holder
 from lom_exp.packfiles import Pack
 from lom_exp.runs import RunFolder
+from lom_exp.sweeps import SweepFolder
 
 SEEDS = (0, 1, 2)
 Launch = Callable[..., tuple[int, str]]
@@ -382,11 +384,56 @@ def test_each_worker_has_a_gpu_of_its_own_where_there_are_any(
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert local.slots(device, None, workers) == [Slot(gpu) for gpu in gpus]
+    assert [slot.gpu for slot in local.slots(device, None, workers)] == gpus
+
+
+def test_workers_with_a_gpu_have_cores_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cores, "available", lambda: [0, 1, 2, 3, 8, 9, 10])
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6")
+    assert local.slots("auto", None, None) == [
+        Slot("4", (0, 1)),
+        Slot("5", (2, 3)),
+        Slot("6", (8, 9, 10)),
+    ]
+    # Only as many as there are workers.
+    assert local.slots("auto", None, 2) == [Slot("4", (0, 1, 2)), Slot("5", (3, 8, 9, 10))]
+    assert local.slots("cpu", None, 2) == [Slot(None, None)] * 2
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity on this system")
+def test_a_worker_is_started_on_the_cores_of_its_slot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = write_data(tmp_path / "data.hdf5")
+    found = []
+
+    class Process:
+        pid = os.getpid()
+
+        def __init__(self, command: list[str], env: dict[str, str], **options: object) -> None:
+            found.append((env.get("CUDA_VISIBLE_DEVICES"), cores.available()))
+
+        def poll(self) -> None:
+            return None
+
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(subprocess, "Popen", Process)
+    sweep, mine = SweepFolder(tmp_path / "sweep"), cores.available()
+    (sweep.path / "packs").mkdir(parents=True)
+    packs = {}
+    for seed in range(2):
+        path = write_pack(sweep.path / "packs", data, range(seed, seed + 1), execute(tmp_path))
+        packs[path.stem] = packfiles.read(path).names
+    queue = LocalQueue(sweep, tmp_path, [Slot("3", (mine[-1],)), Slot(None)], retries=0)
+    queue.put(packs)
+    queue.poll()
+    assert found == [("3", mine[-1:]), (None, mine)]
+    assert cores.available() == mine
 
 
 def test_without_a_gpu_the_workers_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local, "cores", lambda: 8)
+    monkeypatch.setattr(cores, "available", lambda: list(range(8)))
     assert len(local.slots("cpu", threads=None, workers=None)) == 8
     assert len(local.slots("cpu", threads=3, workers=None)) == 2
     assert len(local.slots("cpu", threads=16, workers=None)) == 1

@@ -65,7 +65,8 @@ def initial_state(config):
     state = tree_map(lambda leaf: 2 * leaf, lom.init(OBSERVATION_DIM, ACTION_DIM, config, rng))
     layers, _ = state.policy.params
     log_std = torch.linspace(-0.3, 0.2, ACTION_DIM)
-    return state._replace(policy=state.policy._replace(params=(layers, log_std)))
+    policy = state.policy._replace(params=(layers, log_std))
+    return state._replace(policy=policy, components=torch.ones(config.num_components))
 
 
 def member(layers, k):
@@ -86,6 +87,7 @@ def assert_same_parameters(state, oracle, config):
         target = oracle_lom.layers_of(oracle.target_critics[k])
         same(f"critic {k}", member(state.critics.params, k), critic)
         same(f"target critic {k}", member(state.target_critics, k), target)
+    assert state.components.tolist() == [1.0] * config.num_components
 
 
 def assert_same_training(config, oracle_class=oracle_lom.Lom):
@@ -102,7 +104,7 @@ def assert_same_training(config, oracle_class=oracle_lom.Lom):
     )
     behavior_size, critic_size = config.behavior_batch_size, config.critic_batch_size
     hyper_critic_size, policy_size = config.hyper_critic_batch_size, config.policy_batch_size
-    samples = (config.hyper_critic_samples, hyper_critic_size, config.num_components, ACTION_DIM)
+    samples = (config.num_components, config.hyper_critic_samples, hyper_critic_size, ACTION_DIM)
 
     for phase, updates in lom.phases.items():
         for number in range(UPDATES):
@@ -124,13 +126,13 @@ def assert_same_training(config, oracle_class=oracle_lom.Lom):
                     )
                     | oracle.update_hyper_critic(
                         rng.integers("hyper_critic/batch", SIZE, (hyper_critic_size,)),
-                        rng.normal("components", samples),
+                        rng.normal("components", samples).movedim(0, 2),
                     )
                     | oracle.update_policy(
                         rng.integers("policy/batch", SIZE, (policy_size,)),
                         rng.normal("mode", (policy_size, ACTION_DIM)),
                         rng.normal("action_noise", (policy_size, ACTION_DIM)),
-                        rng.uniform("choice", (policy_size, config.num_components)),
+                        rng.uniform("choice", (config.num_components, policy_size)).mT,
                     )
                 )
             theirs = {name: value.detach() for name, value in theirs.items()}

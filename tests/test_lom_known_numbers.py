@@ -10,7 +10,7 @@ from torch.testing import assert_close
 from torch.utils._pytree import tree_leaves
 
 from lom_exp.algorithms import lom
-from lom_exp.networks import mlp
+from lom_exp.networks import mlp, network
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -48,12 +48,16 @@ def test_networks_at_the_papers_width_have_its_parameter_counts():
     assert count(state.hyper_critic.params) == 273_930
 
 
-def test_the_mixture_reads_means_then_log_stds_then_logits():
+def test_the_mixture_reads_of_each_component_its_mean_then_log_stds_then_logit():
     config = lom.Config(num_components=3, min_log_std=-2.0, max_log_std=0.0)
     params = constant(
-        [0.1, 0.2, 0.3, 0.4, 9.0, -9.0, -1.0, -3.0, 0.5, -0.5, 0.0, -2.0, 7.0, 8.0, 9.0]
+        [
+            *(0.1, 0.2, -1.0, -3.0, 7.0),
+            *(0.3, 0.4, 0.5, -0.5, 8.0),
+            *(9.0, -9.0, 0.0, -2.0, 9.0),
+        ]
     )
-    logits, means, stds = lom.mixture(params, torch.zeros(4, 1), config)
+    logits, means, stds = lom.mixture(params, torch.zeros(4, 1), torch.ones(3), config)
     assert logits.shape == (4, 3)
     assert means.shape == stds.shape == (4, 3, 2)
     assert logits[1].tolist() == [7.0, 8.0, 9.0]
@@ -64,7 +68,7 @@ def test_the_mixture_reads_means_then_log_stds_then_logits():
 
 def test_means_that_are_not_squashed_are_the_networks_own():
     config = lom.Config(num_components=1, squash_means=False)
-    _, means, _ = lom.mixture(constant([3.0, 0.0, 0.0]), torch.zeros(1, 1), config)
+    _, means, _ = lom.mixture(constant([3.0, 0.0, 0.0]), torch.zeros(1, 1), torch.ones(1), config)
     assert means.item() == 3.0
 
 
@@ -128,6 +132,72 @@ def test_a_component_below_the_smallest_weight_is_not_chosen_but_the_heaviest_ma
     assert choice(0.3)[0] == [2, 2]
     assert choice(1.0)[0] == [2, 2]
     assert_close(choice(0.1)[1], torch.tensor([0.25, 0.70]))
+
+
+ABSENT = torch.tensor([1.0, 1.0, 0.0], dtype=torch.float64)  # the last of three is not there
+
+
+@pytest.mark.parametrize(
+    ("component_loss", "loss"), [("mixture", -0.190499), ("legacy_component_mean", 89.80950)]
+)
+def test_a_component_that_is_not_there_has_no_part_in_the_behavior_loss(component_loss, loss):
+    """The numbers of the two components above, and no step for the third one's outputs."""
+    config = lom.Config(num_components=3, component_loss=component_loss, squash_means=False)
+    mixture = behavior([0.5, 0.5, 0.9], [[1.0], [-1.0], [0.9]], [[0.1], [0.1], [0.2]])
+    state = state_of(config, behavior=mixture, components=ABSENT)
+    after, metrics = lom.update_behavior(state, dataset([[0.9]]), config, rng())
+    assert metrics["behavior/loss"].item() == pytest.approx(loss, abs=6e-6)
+    moved = after.behavior.params[0][1] - mixture.params[0][1]
+    assert moved[0] < 0  # the first component's mean, towards the action
+    assert moved[6:].tolist() == [0.0, 0.0, 0.0]
+
+
+def test_a_component_that_is_not_there_has_no_part_in_the_hyper_critics_loss():
+    """Labels 1.5 and 0, guesses of 0: (1.5^2 + 0) / 2."""
+    config = lom.Config(num_components=3, squash_means=False)
+    mixture = behavior([0.2, 0.3, 0.5], [[0.5], [0.0], [-7.0]], [[1e-6]] * 3)
+    state = state_of(
+        config,
+        behavior=mixture,
+        critics=linear_critic(3.0),
+        hyper_critic=network(constant([0.0, 0.0, 0.4])),
+        components=ABSENT,
+    )
+    after, metrics = lom.update_hyper_critic(state, dataset([[0.0]]), config, rng())
+    assert metrics["hyper_critic/loss"].item() == pytest.approx(1.125, abs=1e-4)
+    assert metrics["hyper_critic/spread"].item() == pytest.approx(1.5, abs=1e-4)
+    [(_, outputs)] = after.hyper_critic.params
+    assert outputs[0] > 0
+    assert outputs[2].item() == 0.4
+
+
+# Of hyper-Qs 1 and 2 and mixing weights 0.4 and 0.6; over 2000 rows, within five standard errors.
+@pytest.mark.parametrize(
+    ("choice", "hyper_q", "weight", "within"),
+    [
+        ("hyper_critic", 2.0, 0.6, 1e-9),
+        ("critic", 2.0, 0.6, 1e-9),
+        ("heaviest", 2.0, 0.6, 1e-9),
+        ("first", 1.0, 0.4, 1e-9),
+        ("random", 1.5, 0.5, 0.06),
+        ("all", 1.6, 0.52, 0.06),
+    ],
+)
+def test_a_component_that_is_not_there_is_never_chosen(choice, hyper_q, weight, within):
+    """Though it is the best by Q and hyper-Q, its output the largest, and no weight too small."""
+    config = lom.Config(num_components=3, squash_means=False, component_choice=choice)
+    mixture = behavior([0.2, 0.3, 0.9], [[0.1], [0.2], [0.9]], [[0.3], [0.3], [0.7]])
+    state = state_of(
+        config,
+        behavior=mixture,
+        critics=linear_critic(1.0),
+        hyper_critic=network(constant([1.0, 2.0, 9.0])),
+        components=ABSENT,
+    )
+    _, metrics = lom.update_policy(state, dataset(torch.zeros(2000, 1)), config, rng())
+    assert metrics["policy/chosen_std"].item() == pytest.approx(0.3)
+    assert metrics["policy/chosen_hyper_q"].item() == pytest.approx(hyper_q, abs=within)
+    assert metrics["policy/chosen_mixing_weight"].item() == pytest.approx(weight, abs=within / 5)
 
 
 def test_the_policy_acts_within_the_box_and_without_noise():

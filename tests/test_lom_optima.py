@@ -47,7 +47,9 @@ def fit_two_modes(component_loss, num_components):
         if update == 400:
             config = replace(config, behavior_learning_rate=0.001)
         state, metrics = lom.update_behavior(state, data, config, rng(update))
-    logits, means, stds = lom.mixture(state.behavior.params, torch.zeros(1, 1), config)
+    logits, means, stds = lom.mixture(
+        state.behavior.params, torch.zeros(1, 1), state.components, config
+    )
     return metrics["behavior/loss"].item(), logits.softmax(-1)[0], means[0, :, 0], stds[0, :, 0]
 
 
@@ -103,7 +105,9 @@ def test_the_hyper_critic_learns_a_components_expected_q_and_not_its_means(hyper
         if update == 200:
             config = replace(config, hyper_critic_learning_rate=0.002)
         state, metrics = lom.update_hyper_critic(state, data, config, rng(update))
-        values.append(lom.hyper_q(state.hyper_critic.params, data.observations, config)[0])
+        values.append(
+            lom.hyper_q(state.hyper_critic.params, data.observations, state.components, config)[0]
+        )
     # -||mean - goal||^2 - std^2: the wide component around the goal is worth less
     learned = torch.stack(values[-100:]).mean(0)
     assert_close(learned, torch.tensor([-0.36, -0.26]), atol=0.01, rtol=0)
@@ -132,7 +136,9 @@ def test_both_hyper_critics_learn_the_same_table():
             if update == 300:
                 config = replace(config, hyper_critic_learning_rate=0.001)
             state, _ = lom.update_hyper_critic(state, data, config, rng(update))
-        tables.append(lom.hyper_q(state.hyper_critic.params, data.observations, config)[0])
+        tables.append(
+            lom.hyper_q(state.hyper_critic.params, data.observations, state.components, config)[0]
+        )
     assert_close(tables[0], torch.tensor([1.5, 0.0, -2.1]), atol=1e-3, rtol=0)
     assert_close(tables[1], tables[0], atol=1e-3, rtol=0)
 

@@ -46,7 +46,12 @@ def configuration(**changes):
 
 def initial_state(config):
     state = mdn.init(OBSERVATION_DIM, ACTION_DIM, config, rng(phase="init"))
-    return mdn.State(network(scaled(state.policy.params, 2.0)))
+    return state._replace(policy=network(scaled(state.policy.params, 2.0)))
+
+
+def known(weights, means, stds):
+    """A policy of these components (M), (M, A), (M, A)."""
+    return mdn.State(behavior(weights, means, stds), torch.ones(len(weights)))
 
 
 def assert_same_training(config, module=oracle_mdn):
@@ -59,6 +64,7 @@ def assert_same_training(config, module=oracle_mdn):
         rows = random.integers("policy/batch", SIZE, (config.batch_size,))
         assert_same_metrics(ours, oracle.update_policy(rows))
         assert_same("policy", state.policy.params, layers_of(oracle.policy))
+        assert state.components.tolist() == [1.0] * config.num_components
     random = rng(9, "evaluation")
     actions = mdn.act(state, data.observations, config, random)
     uniforms = random.uniform("component", (SIZE,))
@@ -162,7 +168,7 @@ def test_a_planted_mistake_is_noticed(mistake):
 @pytest.mark.parametrize(("std", "action", "loss"), [(1.0, 0.0, 1.418939), (0.1, 0.9, -0.190499)])
 def test_the_loss_of_two_known_components(std, action, loss):
     config = mdn.Config(num_components=2, squash_means=False)
-    state = mdn.State(behavior([0.5, 0.5], [[1.0], [-1.0]], [[std], [std]]))
+    state = known([0.5, 0.5], [[1.0], [-1.0]], [[std], [std]])
     _, metrics = mdn.update_policy(state, dataset([[action]]), config, rng())
     assert metrics["policy/loss"].item() == pytest.approx(loss, abs=1e-6)
 
@@ -172,7 +178,7 @@ def test_both_modes_are_found_and_their_best_loss():
     quantiles = torch.special.ndtri((torch.arange(200) + 0.5) / 200)
     quantiles = 0.1 * quantiles / quantiles.std(correction=0)
     data = dataset(torch.cat((quantiles + 0.5, quantiles - 0.5))[:, None])
-    state = mdn.State(behavior([0.4, 0.6], [[0.2], [-0.1]], [[0.4], [0.4]]))
+    state = known([0.4, 0.6], [[0.2], [-0.1]], [[0.4], [0.4]])
     for update in range(500):
         rate = 0.02 if update < 400 else 0.001
         config = mdn.Config(num_components=2, squash_means=False, learning_rate=rate)
@@ -192,7 +198,7 @@ NARROW = mdn.Config(num_components=4, squash_means=False)
 
 
 def narrow():
-    return mdn.State(behavior(WEIGHTS, MEANS, [[0.01]] * 4))
+    return known(WEIGHTS, MEANS, [[0.01]] * 4)
 
 
 def test_components_are_drawn_as_often_as_they_weigh():
@@ -240,12 +246,16 @@ def test_a_component_is_where_the_uniform_number_falls(uniform, action):
     assert_close(drawn, torch.full((2, 1), action))
 
 
-def test_the_largest_uniform_number_draws_a_component_though_weights_are_rounded():
+@pytest.mark.parametrize("room", [0, 2])
+def test_the_largest_uniform_number_draws_a_component_though_weights_are_rounded(room):
     """In float32 a third of these weights add up to no more than the largest number below 1."""
     generator = torch.Generator().manual_seed(0)
-    weight = torch.cat((torch.zeros(20, 10), torch.eye(10)))  # the logits are the observation
-    bias = torch.cat((torch.arange(10) / 10, torch.full((10,), -5.0), torch.zeros(10)))
-    state = mdn.State(network([(weight.float(), bias.float())]))
+    m = 10 + room  # beyond the ten that there are
+    weight = torch.zeros(m, 3, 10)
+    weight[:10, 2] = torch.eye(10)  # the logits are the observation
+    bias = torch.stack((torch.arange(m) / 10, torch.full((m,), -5.0), torch.zeros(m)), -1)
+    policy = network([(weight.view(3 * m, 10).float(), bias.flatten().float())])
+    state = mdn.State(policy, (torch.arange(m) < 10).float())
     observations = torch.randn(50, 10, generator=generator).float()
     config = mdn.Config(num_components=10, squash_means=False)
     torch.set_default_dtype(torch.float32)  # the fixture sets it back
@@ -255,7 +265,7 @@ def test_the_largest_uniform_number_draws_a_component_though_weights_are_rounded
 
 
 def test_actions_stay_in_the_box():
-    state = mdn.State(behavior([1.0], [[5.0, -5.0]], [[1.0, 1.0]]))
+    state = known([1.0], [[5.0, -5.0]], [[1.0, 1.0]])
     for evaluation_action in BOTH_ACTIONS:
         config = mdn.Config(1, squash_means=False, evaluation_action=evaluation_action)
         actions = mdn.act(state, torch.zeros(3, 1), config, rng())
@@ -271,7 +281,7 @@ def test_the_network_has_the_size_of_the_equations():
 
 def test_one_component_is_a_gaussian():
     config = mdn.Config(num_components=1, squash_means=False)
-    state = mdn.State(behavior([1.0], [[0.0, 0.0]], [[1.0, 1.0]]))
+    state = known([1.0], [[0.0, 0.0]], [[1.0, 1.0]])
     _, metrics = mdn.update_policy(state, dataset([[0.6, -0.8]]), config, rng())
     assert metrics["policy/loss"].item() == pytest.approx(math.log(2 * math.pi) + 0.5)
 

@@ -15,7 +15,6 @@ from lom_exp import experiment, packs, plan, rates
 from lom_exp.algorithms import REGISTRY
 from lom_exp.configuration import compose, execution_config
 from lom_exp.rates import Measurement, RatesError
-from lom_exp.trainer import static_part
 
 SCRIPT = Path(__file__).parent.parent / "benchmarks" / "updates.py"
 HOUR = 3600
@@ -37,7 +36,7 @@ def runs(algo="bc", env="hopper-medium", seeds=4, **changes):
 
 def measured(algorithm="bc", *, rate=1.0, runs=1, config=None, **changes):
     """Every phase of an algorithm at this rate of all runs together, on a GPU."""
-    static, _ = static_part(config or composed(algorithm).config)
+    config = config or composed(algorithm).config
     fields = {
         "device": "cuda",
         "hardware": "NVIDIA H200",
@@ -45,7 +44,7 @@ def measured(algorithm="bc", *, rate=1.0, runs=1, config=None, **changes):
         "algorithm": algorithm,
         "runs": runs,
         "vectorized": True,
-        "settings": rates.settings(static, "float32", False),
+        "settings": rates.settings(config, "float32", False),
         "gflop": 1.0,
         "updates_per_second": rate,
         "slowest": rate,

@@ -66,9 +66,13 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     specs = {name: configuration.compose([*SMALL, *overrides]) for name, overrides in RUNS.items()}
     execution = ExecutionConfig(
         device="cpu",
-        compile=False,
+        compile="auto",
+        cuda_graphs=True,
+        tf32=False,
+        share=True,
         threads=1,
         vectorize="auto",
+        evaluation_workers=0,
         log_every=100,
         checkpoint_every=300,
         results=str(folder),
@@ -139,9 +143,11 @@ MEANS, STDS = [(0.5, -0.5), (-0.4, 0.6), (0.8, 0.1)], [(0.1, 0.2), (0.5, 0.4), (
 def planted(results: Path) -> TrainedRun:
     """A run of LOM with components of MEANS and STDS in dx and dy, of weights 0.3, 0.1 and 0.6."""
     run = load(results, "lom", 3)
-    means = [math.atanh(value) for pair in MEANS for value in (*pair, 0.0, 0.0)]
-    log_stds = [math.log(value) for pair in STDS for value in (*pair, 1.0, 1.0)]
-    plant(run, "behavior", [*means, *log_stds, *map(math.log, (0.3, 0.1, 0.6))])
+    outputs = []
+    for mean, std, weight in zip(MEANS, STDS, (0.3, 0.1, 0.6), strict=True):
+        outputs += [math.atanh(value) for value in (*mean, 0.0, 0.0)]
+        outputs += [math.log(value) for value in (*std, 1.0, 1.0, weight)]
+    plant(run, "behavior", outputs)
     return run
 
 
@@ -179,7 +185,9 @@ def test_a_gaussian_policy_is_its_mean_which_evaluation_plays_and_its_std(result
 def test_mdns_distribution_is_its_networks_output(results, scene) -> None:
     run = load(results, "mdn", 2)
     observation = scaled(run, scene.observation, results)
-    logits, means, stds = mixture(state_of(run).policy.params, observation, run.spec.config)
+    logits, means, stds = mixture(
+        state_of(run).policy.params, observation, torch.ones(2), run.spec.config
+    )
     weights = logits.softmax(-1)[0].numpy()
     found = actions.distribution(run, scene.observation)
     assert found.weights == pytest.approx(weights, abs=1e-6)
@@ -213,7 +221,9 @@ def test_lom_imitates_the_highest_hyper_q_of_components_heavy_enough(
 
 def test_hyper_qs_are_those_of_the_scaled_state(lom_run, scene, results) -> None:
     observation = scaled(lom_run, scene.observation, results)
-    expected = lom.hyper_q(state_of(lom_run).hyper_critic.params, observation, lom_run.spec.config)
+    expected = lom.hyper_q(
+        state_of(lom_run).hyper_critic.params, observation, torch.ones(3), lom_run.spec.config
+    )
     found = actions.evaluated(lom_run, scene.observation)
     assert found.hyper_qs == pytest.approx(expected[0].numpy(), abs=1e-5)
     assert len(set(found.hyper_qs)) == 3

@@ -92,8 +92,13 @@ def test_interrupted_training_ends_to_the_bit_where_uninterrupted_does(
         checkpoints.save(tmp_path / str(seed), "a run", stop, snapshot)
 
     second = trainer(name, seeds, vectorize=vectorize)
-    template = second.template
-    second.restore([checkpoints.load(tmp_path / str(seed), stop, template) for seed in seeds])
+    templates = second.templates
+    second.restore(
+        [
+            checkpoints.load(tmp_path / str(seed), stop, template)
+            for seed, template in zip(seeds, templates, strict=True)
+        ]
+    )
     second.advance(phases[-1], stop, 4)
     for one, other in zip(uninterrupted, second.snapshots(), strict=True):
         assert equal(one, other)
@@ -167,7 +172,7 @@ def test_longer_pretraining_shifts_no_random_number_of_a_later_phase(name: str) 
     for earlier in list(REGISTRY[name].phases)[:-1]:
         long.advance(earlier, 0, 1)
         long.take_metrics()
-    long.restore([snapshot._replace(state=short.template) for snapshot in long.snapshots()])
+    long.restore([snapshot._replace(state=short.templates[0]) for snapshot in long.snapshots()])
     short.advance(phase, 0, 2)
     long.advance(phase, 0, 2)
     assert equal(short.snapshots()[0], long.snapshots()[0])

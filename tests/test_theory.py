@@ -393,11 +393,15 @@ def quantiles() -> torch.Tensor:
 
 
 class Slices:
-    """In place of random noise: slice number i of POINTS along the first axis, again and again."""
+    """In place of random noise: slice number i of POINTS along an axis, again and again.
+
+    The axis is that of a component's samples, (M, samples, B, A), or otherwise the first.
+    """
 
     def normal(self, stream, shape):
-        repeated = quantiles().repeat(shape[0] // POINTS)
-        return repeated.view(-1, *[1] * (len(shape) - 1)).expand(shape)
+        axis = 1 if stream == "components" else 0
+        repeated = quantiles().repeat(shape[axis] // POINTS)
+        return repeated.view(-1, *[1] * (len(shape) - axis - 1)).expand(shape)
 
 
 class Continuous(NamedTuple):
@@ -557,7 +561,7 @@ def test_the_policy_of_lom_imitates_the_component_of_theorem_1(seed):
     assert metrics["policy/chosen_hyper_q"].item() == pytest.approx(hyper_qs.max(-1).mean())
     assert metrics["policy/advantage"].item() == pytest.approx(0, abs=1e-9)
 
-    learned = lom.hyper_q(state.hyper_critic.params, torch.eye(STATES), CONFIG)
+    learned = lom.hyper_q(state.hyper_critic.params, torch.eye(STATES), state.components, CONFIG)
     assert_close(learned, torch.from_numpy(hyper_qs))
     logits = torch.from_numpy(problem.mixture.weights).log()
     chosen, _ = lom.choose_component(learned, logits, CONFIG)

@@ -1,29 +1,32 @@
 """The trainer's own contract; what holds of every algorithm is in test_properties."""
 
+from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 
 import pytest
 import torch
-from tiny import NUM_TRANSITIONS, close, small_config, trainer
+from tiny import NUM_TRANSITIONS, OBSERVATION_DIM, close, equal, small_config, trainer
+from torch.utils._pytree import tree_leaves
 
 from lom_exp.algorithms import bc
 from lom_exp.errors import ConfigError
 from lom_exp.trainer import static_part
 
 
-def test_runs_that_differ_in_more_than_floats_cannot_train_together() -> None:
+def test_runs_that_differ_in_what_shapes_an_update_cannot_train_together() -> None:
     config = small_config("lom")
-    with pytest.raises(ConfigError, match=r"num_components=4.*num_components=5"):
-        trainer("lom", [0, 1], [config, replace(config, num_components=5)])
+    with pytest.raises(ConfigError, match=r"num_critics=2.*num_critics=3"):
+        trainer("lom", [0, 1], [config, replace(config, num_critics=3)])
 
 
-def test_only_float_fields_may_differ() -> None:
-    static, floats = static_part(small_config("lom", tau=0.25, num_components=6))
+def test_only_float_and_padded_fields_may_differ() -> None:
+    static, floats = static_part(small_config("lom", tau=0.25, num_components=6, num_critics=3))
     assert floats["tau"] == 0.25
-    assert static.tau is None
-    assert static.num_components == 6
-    assert static == static_part(small_config("lom", tau=0.5, num_components=6))[0]
+    assert "num_components" not in floats
+    assert static.tau is static.num_components is None
+    assert static.num_critics == 3
+    assert static == static_part(small_config("lom", tau=0.5, num_critics=3))[0]
 
 
 def test_each_run_has_its_own_hyperparameters() -> None:
@@ -54,6 +57,25 @@ def test_a_run_with_a_parameter_that_is_not_finite_is_told_from_the_others(
     snapshots[1].state.policy.params[1][0] = torch.nan
     made.restore(snapshots)
     assert made.finite() == [True, False, True]
+
+
+@pytest.mark.parametrize("vectorize", [True, False])
+def test_what_is_frozen_stays_as_it_was_whatever_is_trained_since(vectorize: bool) -> None:
+    made = trainer("lom", [0, 1], vectorize=vectorize)
+    made.advance("behavior", 0, 3)
+    observations = torch.rand(2, 6, OBSERVATION_DIM)
+    before, actions = deepcopy(made.snapshots()), made.act(observations, 7)
+    frozen = made.freeze()
+    made.advance("behavior", 3, 8)
+    for leaf in tree_leaves(
+        [made._stacks.trees, [task._sums for task in made._tasks["behavior"][0]]]
+    ):
+        leaf.zero_()  # whether or not it is trained in place
+    for snapshot, expected in zip(frozen.snapshots(), before, strict=True):
+        assert equal(snapshot, expected)
+        assert (snapshot.sums, snapshot.num_summed) == (expected.sums, expected.num_summed)
+    assert torch.equal(frozen.act(observations, 7), actions)
+    assert not torch.equal(made.act(observations, 7), actions)
 
 
 def test_networks_and_their_targets_share_no_memory() -> None:

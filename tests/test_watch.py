@@ -64,9 +64,13 @@ def train(folder: Path, *overrides: str) -> Path:
     spec = configuration.compose([*small, *lengths])
     execution = ExecutionConfig(
         device="cpu",
-        compile=False,
+        compile="auto",
+        cuda_graphs=True,
+        tf32=False,
+        share=True,
         threads=1,
         vectorize="auto",
+        evaluation_workers=0,
         log_every=4,
         checkpoint_every=1e-9,  # at every chance
         results=str(folder / "results"),

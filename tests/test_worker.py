@@ -2,14 +2,17 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from test_experiment import execute, make_spec, write_data
 
 from lom_exp import experiment, handover, packfiles, worker
 from lom_exp.packfiles import Pack
 from lom_exp.runs import RunFolder
 from lom_exp.runspec import ExecutionConfig
+from lom_exp.trainer import Trainer
 
 
 @pytest.fixture
@@ -60,6 +63,28 @@ def test_a_failure_counts_for_more_than_a_run_that_is_elsewhere(
     spoiled.mkdir(parents=True)  # a folder in the place of a file
     with RunFolder(Path(execution.results, "runs", first)):
         assert worker.main([str(path)]) == handover.FAILED
+
+
+def test_a_gpu_that_fails_stops_the_worker_and_leaves_its_runs_to_another_one(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    execution = execute(tmp_path)
+    paths = [str(write_pack(tmp_path, data, seeds, execution)) for seeds in (range(2), range(2, 3))]
+    advance, calls = Trainer.advance, []
+
+    def fall_off_the_bus(self: Trainer, phase: str, first: int, *arguments: Any) -> int:
+        calls.append(first)
+        if len(calls) == 3:
+            raise torch.AcceleratorError("CUDA error: unspecified launch failure")
+        return advance(self, phase, first, *arguments)
+
+    monkeypatch.setattr(Trainer, "advance", fall_off_the_bus)
+    assert worker.main(paths) == handover.DEVICE_LOST
+    assert "the GPU failed" in caplog.text
+    assert "unspecified launch failure" in caplog.text
+    assert statuses(execution) == ["running"] * 2  # the launcher marks them, if nobody goes on
+    assert worker.main(paths) == handover.DONE
+    assert statuses(execution) == ["finished"] * 3
 
 
 def test_a_pack_that_cannot_be_read_is_a_failure_and_stops_no_other(

@@ -62,6 +62,7 @@ def trainer(
     data: Transitions | None = None,
     vectorize: bool = True,
     compile: bool = False,
+    **options: Any,
 ) -> Trainer:
     """A trainer of runs that have not been updated yet."""
     made = Trainer(
@@ -71,6 +72,7 @@ def trainer(
         transitions() if data is None else data,
         vectorize=vectorize,
         compile=compile,
+        **options,
     )
     made.initialize()
     return made

@@ -90,7 +90,7 @@ def distribution(run: TrainedRun, observation: Floats) -> Mixture:
     spec = run.spec
     with _at(run, observation) as (state, scaled):
         if spec.algorithm == "mdn":
-            return _mixture(*mixture(state.policy.params, scaled, spec.config))
+            return _mixture(*mixture(state.policy.params, scaled, state.components, spec.config))
         if spec.algorithm == "bc":
             means, log_std = tanh_mean(state.policy.params, scaled), state.policy.params[1]
             return Mixture(np.ones(1), *_numbers(means, log_std.exp().expand_as(means)))
@@ -110,8 +110,10 @@ def evaluated(run: TrainedRun, observation: Floats) -> Evaluated:
     """
     _check_lom(run)
     with _at(run, observation) as (state, scaled):
-        logits, means, stds = mixture(state.behavior.params, scaled, run.spec.config)
-        hyper_qs = lom.hyper_q(state.hyper_critic.params, scaled, run.spec.config)
+        logits, means, stds = mixture(
+            state.behavior.params, scaled, state.components, run.spec.config
+        )
+        hyper_qs = lom.hyper_q(state.hyper_critic.params, scaled, state.components, run.spec.config)
         chosen, _ = lom.choose_component(hyper_qs, logits, run.spec.config)
         highest = int(hyper_qs.argmax())
         return Evaluated(

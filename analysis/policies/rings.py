@@ -85,14 +85,18 @@ def _draw(run: TrainedRun, observations: Tensor, rng: Rng, best: int | None) -> 
         case "wcgan":
             return wcgan.act(state, observations, replace(config, evaluation_noise="random"), rng)
         case "lom":
-            logits, means, stds = mixture(state.behavior.params, observations, config)
+            logits, means, stds = mixture(
+                state.behavior.params, observations, state.components, config
+            )
             if best is not None:
                 if best >= config.num_components:
                     raise ConfigError(
                         f"{run.name}: M={config.num_components} leaves none out of the {best} "
                         "components to keep; give a run of more, such as M=20"
                     )
-                hyper_qs = lom.hyper_q(state.hyper_critic.params, observations, config)
+                hyper_qs = lom.hyper_q(
+                    state.hyper_critic.params, observations, state.components, config
+                )
                 logits = only_best(logits, hyper_qs, best)
             return draw_mixture(logits, means, stds, rng)
         case other:

@@ -47,7 +47,7 @@ from torch import Tensor
 from lom_exp import validation
 from lom_exp.critics import init_critics, member, min_q, q, regress, smoothed, td_target
 from lom_exp.distributions import component_log_probs, gaussian_log_prob, mixture_log_prob
-from lom_exp.mixtures import component, init_mixture, mixture
+from lom_exp.mixtures import component, init_mixture, mixture, over_components
 from lom_exp.networks import Network, Params, descend, init_mlp, mlp, network, polyak, select
 from lom_exp.policies import init_gaussian, tanh_mean
 from lom_exp.random import Rng
@@ -62,7 +62,7 @@ COMPONENT_CHOICES = ("hyper_critic", "critic", "heaviest", "first", "random", "a
 class Config:
     """Hyperparameters of LOM; Table 3's where the paper prints them, else the authors' code's."""
 
-    num_components: int = 10  # M
+    num_components: int = validation.padded(10)  # M
     component_loss: str = "mixture"  # or legacy_component_mean
     squash_means: bool = True  # component means through tanh
     min_log_std: float = -15.0  # of a component
@@ -118,6 +118,7 @@ class State(NamedTuple):
     target_critics: Params
     hyper_critic: Network
     policy: Network  # of (mean's layers, log_std (A,))
+    components: Tensor  # (M,), 1 for each
 
 
 Updated = tuple[State, Metrics]
@@ -127,11 +128,11 @@ def first_critic(state: State) -> Params:
     return member(state.critics.params, 0)
 
 
-def hyper_q(params: Params, observations: Tensor, config: Config) -> Tensor:
+def hyper_q(params: Params, observations: Tensor, components: Tensor, config: Config) -> Tensor:
     """Hyper-Q of every component: (B, O) -> (B, M)."""
     if config.hyper_critic == "heads":
         return mlp(params, observations)
-    m = config.num_components
+    m = len(components)
     one_hot = torch.eye(m, device=observations.device).expand(len(observations), -1, -1)
     repeated = observations.unsqueeze(1).expand(-1, m, -1)
     return mlp(params, torch.cat((repeated, one_hot), -1)).squeeze(-1)
@@ -152,6 +153,7 @@ def init(observation_dim: int, action_dim: int, config: Config, rng: Rng) -> Sta
         target_critics=critics,
         hyper_critic=network(init_mlp(rng, "hyper_critic", hyper_critic_sizes)),
         policy=network(init_gaussian(rng, [observation_dim, *hidden, action_dim])),
+        components=torch.ones(m),
     )
 
 
@@ -160,11 +162,12 @@ def update_behavior(state: State, data: Transitions, config: Config, rng: Rng) -
     batch = data.sample(rng, "behavior/batch", config.behavior_batch_size)
 
     def negative_log_likelihood(params: Params) -> Tensor:
-        logits, means, stds = mixture(params, batch.observations, config)
+        logits, means, stds = mixture(params, batch.observations, state.components, config)
         if config.component_loss == "mixture":
             return -mixture_log_prob(batch.actions, logits, means, stds).mean()
+        log_weights = logits.log_softmax(-1).masked_fill(state.components == 0, 0)
         log_probs = component_log_probs(batch.actions, means, stds)
-        return -(logits.log_softmax(-1) + log_probs).mean()
+        return -over_components(log_weights + log_probs, state.components).mean()
 
     behavior, loss = descend(state.behavior, negative_log_likelihood, config.behavior_learning_rate)
     return state._replace(behavior=behavior), {"behavior/loss": loss}
@@ -191,22 +194,23 @@ def update_hyper_critic(state: State, data: Transitions, config: Config, rng: Rn
     observations = data.sample(
         rng, "hyper_critic/batch", config.hyper_critic_batch_size
     ).observations
-    _, means, stds = mixture(state.behavior.params, observations, config)
-    samples = (config.hyper_critic_samples, *means.shape)
-    actions = means + stds * rng.normal("components", samples)  # unclipped, as in the code
-    repeated = observations[:, None].expand(*samples[:-1], -1)
-    component_q = q(first_critic(state), repeated, actions).mean(0)  # (B, M)
+    components = state.components
+    _, means, stds = mixture(state.behavior.params, observations, components, config)
+    b, m, a = means.shape
+    noise = rng.normal("components", (m, config.hyper_critic_samples, b, a)).movedim(0, 2)
+    actions = means + stds * noise  # (samples, B, M, A), unclipped, as in the code
+    component_q = q(first_critic(state), observations[:, None], actions).mean(0)  # (B, M)
 
     def squared_error(params: Params) -> Tensor:
-        return ((hyper_q(params, observations, config) - component_q) ** 2).mean()
+        errors = hyper_q(params, observations, components, config) - component_q
+        return over_components(errors**2, components).mean()
 
     hyper_critic, loss = descend(
         state.hyper_critic, squared_error, config.hyper_critic_learning_rate
     )
-    metrics = {
-        "hyper_critic/loss": loss,
-        "hyper_critic/spread": component_q.amax(-1).mean() - component_q.amin(-1).mean(),
-    }
+    highest = component_q.masked_fill(components == 0, -torch.inf).amax(-1)
+    lowest = component_q.masked_fill(components == 0, torch.inf).amin(-1)
+    metrics = {"hyper_critic/loss": loss, "hyper_critic/spread": (highest - lowest).mean()}
     return state._replace(hyper_critic=hyper_critic), metrics
 
 
@@ -217,7 +221,8 @@ def choosable(logits: Tensor, config: Config) -> tuple[Tensor, Tensor]:
     """
     weights = logits.softmax(-1)
     heaviest = weights == weights.amax(-1, keepdim=True)
-    return weights, (weights >= config.min_component_weight) | heaviest
+    heavy_enough = (weights >= config.min_component_weight) & (logits > -torch.inf)
+    return weights, heavy_enough | heaviest
 
 
 def choose_component(scores: Tensor, logits: Tensor, config: Config) -> tuple[Tensor, Tensor]:
@@ -240,7 +245,7 @@ def component_scores(
     if config.component_choice == "first":
         numbers = torch.arange(logits.shape[-1], dtype=logits.dtype, device=logits.device)
         return -numbers.expand_as(logits)
-    uniform = rng.uniform("choice", logits.shape)
+    uniform = rng.uniform("choice", (logits.shape[-1], *logits.shape[:-1])).movedim(0, -1)
     if config.component_choice == "random":
         return uniform
     return logits - (-uniform.log()).log()  # the highest is drawn by weight (Gumbel, 1954)
@@ -249,13 +254,12 @@ def component_scores(
 def update_policy(state: State, data: Transitions, config: Config, rng: Rng) -> Updated:
     """Imitate an action of the best component, weighted by its advantage (Eq. 18)."""
     observations = data.sample(rng, "policy/batch", config.policy_batch_size).observations
-    logits, means, stds = mixture(state.behavior.params, observations, config)
-    hyper_qs = hyper_q(state.hyper_critic.params, observations, config)
+    logits, means, stds = mixture(state.behavior.params, observations, state.components, config)
+    hyper_qs = hyper_q(state.hyper_critic.params, observations, state.components, config)
     critic = first_critic(state)
 
     def mean_qs() -> Tensor:
-        repeated = observations[:, None].expand(-1, config.num_components, -1)
-        return q(critic, repeated, means)
+        return q(critic, observations[:, None], means)
 
     scores = component_scores(logits, hyper_qs, mean_qs, config, rng)
     chosen, mixing_weight = choose_component(scores, logits, config)
@@ -264,17 +268,20 @@ def update_policy(state: State, data: Transitions, config: Config, rng: Rng) -> 
     actions = actions + config.action_noise_std * rng.normal("action_noise", actions.shape)
 
     if config.baseline == "policy":
-        baseline = q(critic, observations, tanh_mean(state.policy.params, observations))
-    elif config.component_choice == "all":  # of the mixture that the actions are drawn from
-        weights, candidates = choosable(logits, config)
-        weights = weights.where(candidates, 0)
-        component_qs = mean_qs() if config.baseline == "component_mean" else hyper_qs
-        baseline = (weights * component_qs).sum(-1) / weights.sum(-1)
-    elif config.baseline == "component_mean":
-        baseline = q(critic, observations, mean)
+        current = tanh_mean(state.policy.params, observations)
+        action_q, baseline = q(critic, observations, torch.stack((actions, current))).unbind()
     else:
-        baseline = hyper_qs.gather(-1, chosen[:, None]).squeeze(-1)
-    advantages = q(critic, observations, actions) - baseline
+        action_q = q(critic, observations, actions)
+        if config.component_choice == "all":  # of the mixture that the actions are drawn from
+            weights, candidates = choosable(logits, config)
+            weights = weights.where(candidates, 0)
+            component_qs = mean_qs() if config.baseline == "component_mean" else hyper_qs
+            baseline = (weights * component_qs).sum(-1) / weights.sum(-1)
+        elif config.baseline == "component_mean":
+            baseline = q(critic, observations, mean)
+        else:
+            baseline = hyper_qs.gather(-1, chosen[:, None]).squeeze(-1)
+    advantages = action_q - baseline
     weights = (config.inverse_temperature * advantages).exp().clamp(max=config.max_weight)
 
     def weighted_imitation(params: Params) -> Tensor:

@@ -15,6 +15,7 @@ Shapes: E episodes, B batch, O observation, A action, M components. This file se
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from lom_exp import validation
@@ -29,7 +30,7 @@ from lom_exp.types import Metrics, Phases, Transitions
 class Config:
     """Hyperparameters of MDN, those of LOM's mixture in the LOM authors' code."""
 
-    num_components: int = 10  # M
+    num_components: int = validation.padded(10)  # M
     squash_means: bool = True  # component means through tanh
     min_log_std: float = -15.0  # of a component
     max_log_std: float = 0.0
@@ -47,12 +48,14 @@ class Config:
 
 class State(NamedTuple):
     policy: Network
+    components: Tensor  # (M,), 1 for each
 
 
 def init(observation_dim: int, action_dim: int, config: Config, rng: Rng) -> State:
     """A mixture with torch's default initialization."""
     m, hidden = config.num_components, config.hidden_sizes
-    return State(policy=network(init_mixture(rng, observation_dim, action_dim, hidden, m)))
+    mixture = init_mixture(rng, observation_dim, action_dim, hidden, m)
+    return State(policy=network(mixture), components=torch.ones(m))
 
 
 def update_policy(
@@ -62,21 +65,22 @@ def update_policy(
     batch = data.sample(rng, "policy/batch", config.batch_size)
 
     def negative_log_likelihood(params: Params) -> Tensor:
-        logits, means, stds = mixture(params, batch.observations, config)
+        logits, means, stds = mixture(params, batch.observations, state.components, config)
         return -mixture_log_prob(batch.actions, logits, means, stds).mean()
 
     policy, loss = descend(state.policy, negative_log_likelihood, config.learning_rate)
-    return State(policy), {"policy/loss": loss}
+    return state._replace(policy=policy), {"policy/loss": loss}
 
 
 def act(state: State, observations: Tensor, config: Config, rng: Rng) -> Tensor:
     """An action drawn from the mixture, or the mean of its heaviest component; in the box."""
-    logits, means, stds = mixture(state.policy.params, observations, config)
+    logits, means, stds = mixture(state.policy.params, observations, state.components, config)
     if config.evaluation_action == "best_component":
         return component(means, logits.argmax(-1)).clamp(-1, 1)
     cumulative_weights = logits.softmax(-1).cumsum(-1)  # (E, M)
     passed = cumulative_weights <= rng.uniform("component", logits.shape[:-1])[..., None]
-    chosen = passed.sum(-1).clamp(max=config.num_components - 1)  # the sum may round below 1
+    last = state.components.sum().long() - 1
+    chosen = passed.sum(-1).minimum(last)  # the weights' sum may round below 1
     mean, std = component(means, chosen), component(stds, chosen)
     return (mean + std * rng.normal("action", mean.shape)).clamp(-1, 1)
 

@@ -23,6 +23,7 @@ from zipfile import BadZipFile
 import h5py
 import numpy as np
 
+from lom_exp import cores
 from lom_exp.datasets.config import EnvConfig
 from lom_exp.datasets.progress import progress
 from lom_exp.datasets.world import Arrays, World
@@ -50,7 +51,7 @@ def make_parts(env: EnvConfig, world: World, folder: Path, processes: int | None
     done = env.num_trajectories - sum(map(len, missing.values()))
     if done:
         _log.info("%s: %d of %d trajectories are there", env.name, done, env.num_trajectories)
-    processes = min(processes or _cores(), len(missing))
+    processes = min(processes or len(cores.available()), len(missing))
     with (
         progress(f"generating {env.name}", done, env.num_trajectories) as report,
         contextlib.closing(_made(env, world, missing, processes)) as made,
@@ -104,10 +105,6 @@ def _serve_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=follow, daemon=True).start()
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def join(paths: list[Path], whole: Path, attributes: Mapping[str, Attribute], title: str) -> None:

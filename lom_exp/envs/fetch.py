@@ -24,7 +24,6 @@ velocity (3), gripper velocity (3), finger velocities (2).
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -32,6 +31,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lom_exp import cores
 from lom_exp.envs.protocol import Stepped
 from lom_exp.envs.simulator import load, load_mujoco
 
@@ -57,7 +57,7 @@ class FetchFourGoals:
     _module, _class = "", ""  # of the original in gymnasium-robotics
 
     def __init__(self, count: int, threads: int | None = None) -> None:
-        """Step environments on this many threads; None: as many as there are cores."""
+        """Step environments on this many threads; None: as many as this process has cores."""
         mujoco = load_mujoco()
         robotics = load(f"gymnasium_robotics.envs.fetch.{self._module}", "gymnasium-robotics")
         # Building one sets up the scene and moves the arm to its initial pose.
@@ -78,7 +78,7 @@ class FetchFourGoals:
         self._center = original.initial_gripper_xpos  # m
         self.goals = self._center + GOAL_OFFSET * QUADRANTS
         # A step takes most of a millisecond of physics outside Python's lock, so threads pay.
-        workers = min(count, threads or os.cpu_count() or 1)
+        workers = min(count, threads or len(cores.available()))
         self._threads = ThreadPoolExecutor(workers) if workers > 1 else None
 
     def _map(self, function: Callable[..., Any], *arguments: Iterable[Any]) -> NDArray[np.float64]:

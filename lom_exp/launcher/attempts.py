@@ -128,6 +128,8 @@ def mark_lost(folders: Sequence[Path], message: str) -> None:
 def _explain(code: int) -> str:
     if code == -signal.SIGKILL:
         return "killed (SIGKILL): by the system where memory ran out, or by hand"
+    if code == handover.DEVICE_LOST:
+        return "its GPU failed; its output says how"
     if code < 0:
         return f"killed by {signal.Signals(-code).name}"
     return f"the worker ended with code {code}"

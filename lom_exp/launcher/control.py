@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from lom_exp import datasets, experiment, packfiles, packs, plan, slurm, tracking
+from lom_exp import cores, datasets, experiment, packfiles, packs, plan, slurm, tracking
 from lom_exp.code_version import ROOT
 from lom_exp.datasets import EnvConfig
 from lom_exp.errors import DataError, LomExpError
@@ -259,7 +259,7 @@ def _divide(
         threads = settings.cluster.cpus
     else:
         # By all runs, so that a command that is given again gives the same threads.
-        threads = max(1, local.cores() // min(len(slots), len(_packed(runs, size, 1))))
+        threads = max(1, len(cores.available()) // min(len(slots), len(_packed(runs, size, 1))))
     return _packed(todo, size, threads)
 
 
@@ -278,6 +278,8 @@ def _packed(runs: Sequence[Run], size: int, threads: int) -> list[tuple[list[Run
         for run, share in zip(runs, shares, strict=True)
     ]
     groups = packs.group(zip(runs, shares, strict=True), keys)
+    for group in groups:  # runs of one seed may have critics and mixtures in common
+        group.sort(key=lambda pair: pair[0].spec.seed)
     parts = [part for group in groups for part in packs.split(group, size)]
     return [([run for run, _ in part], part[0][1]) for part in parts]
 

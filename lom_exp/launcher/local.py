@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from lom_exp import cores
 from lom_exp.errors import ConfigError
 from lom_exp.handover import INTERRUPTED, LOG_VARIABLE, PARENT_VARIABLE
 from lom_exp.launcher import snapshot
@@ -25,9 +26,10 @@ log = logging.getLogger(__name__)
 
 
 class Slot(NamedTuple):
-    """A share of this machine: a GPU, or None for cores alone."""
+    """A share of this machine: a GPU and the cores that serve it, or None for any core."""
 
     gpu: str | None
+    cores: tuple[int, ...] | None = None
 
 
 class _Worker(NamedTuple):
@@ -44,10 +46,12 @@ def require_count(name: str, value: Any) -> None:
 
 def slots(device: str, threads: int | None, workers: int | None) -> list[Slot]:
     """As many as there are GPUs for the device, or else cores; `workers` at most, if given."""
-    names = _gpus(device)
+    usable, names = cores.available(), _gpus(device)[:workers]
     if names:
-        return [Slot(name) for name in names][:workers]
-    return [Slot(None)] * (workers or max(1, cores() // (threads or 1)))
+        # Beside each GPU the simulator is stepped, so that its cores have to be its own.
+        shares = cores.shares(usable, len(names))
+        return [Slot(name, tuple(share)) for name, share in zip(names, shares, strict=True)]
+    return [Slot(None)] * (workers or max(1, len(usable) // (threads or 1)))
 
 
 def _gpus(device: str) -> list[str]:
@@ -59,11 +63,6 @@ def _gpus(device: str) -> list[str]:
     names = (visible.split(",") if visible else [str(i) for i in range(count)])[:count]
     index = device.partition(":")[2]
     return names[int(index) :][:1] if index else names
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class LocalQueue:
@@ -138,7 +137,7 @@ class LocalQueue:
         if slot.gpu is not None:
             environment["CUDA_VISIBLE_DEVICES"] = slot.gpu
         path = self._sweep.path / "packs" / f"{pack}.json"
-        with log_path.open("ab") as output:
+        with log_path.open("ab") as output, cores.pinned(slot.cores or cores.available()):
             process = subprocess.Popen(
                 [sys.executable, "-m", "lom_exp.worker", str(path)],
                 stdin=subprocess.DEVNULL,
