@@ -221,6 +221,7 @@ def _unmeasured(
     if not algorithms:
         return []
     command = ["python", "benchmarks/updates.py", *algorithms, "--device", device.type]
+    command += ["--compile"] if execution.compiles(device) else []
     if Path(execution.results).absolute() != Path("results").absolute():
         command += ["--results", execution.results]
     kind = "GPU" if device.type == "cuda" else "CPU"

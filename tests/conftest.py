@@ -13,7 +13,10 @@ from slurm_cluster import (  # noqa: F401
     running_cluster,
 )
 
-LONGEST_FILES = ("test_slurm_sweeps.py", "test_local_sweeps.py", "test_faults.py")
+LONGEST_FILES = (
+    *("test_slurm_sweeps.py", "test_compiled.py", "test_local_sweeps.py", "test_faults.py"),
+    "test_peers.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -90,7 +90,7 @@ def test_the_work_of_lom_s_phases_is_that_counted_by_hand():
     row = 2 * 11 + 2 * 3 + 2  # numbers of a transition
     mixture = (11 * 5 + 5) + (5 * 14 + 14)  # 2 (1 + 2 x 3) outputs
     behavior = floor.work(lom, "behavior", config, data)
-    assert behavior.bytes == 4 * (7 * mixture + 7 * row)
+    assert behavior.bytes == 4 * (7 * mixture + 7 * row + 2)  # and which components there are
     # Forward, and backward to the weights of both layers and the inputs of the second.
     assert behavior.gflop == pytest.approx(2 * 7 * (2 * 11 * 5 + 3 * 5 * 14) / 1e9)
 
@@ -101,7 +101,7 @@ def test_the_work_of_lom_s_phases_is_that_counted_by_hand():
     trained = critic + hyper + policy + log_std
     # The target critic moves in the second of two updates and is only read in the first.
     moved = (2 * critic + critic) / 2
-    expected = 7 * trained + moved + mixture + (6 + 3 + 2) * row
+    expected = 7 * trained + moved + mixture + (6 + 3 + 2) * row + 2  # and the components
     assert floor.work(lom, "policy", config, data).bytes == pytest.approx(4 * expected)
 
 

@@ -184,7 +184,9 @@ def test_a_dry_run_needs_no_dataset_and_no_multirun_flag(launch, capsys):
 
 def test_packs_of_a_dry_run_are_those_that_would_train_together(launch, capsys):
     launch("M=2,5", "algo.tau=0.1,0.2", "seed=0,1", "pack_size=32", "--dry-run")
-    assert "8 runs in 2 packs" in capsys.readouterr().out  # M shapes networks, tau does not
+    assert "8 runs in 1 pack" in capsys.readouterr().out  # M is padded, tau a number
+    launch("algo.num_critics=1,2", "algo.tau=0.1,0.2", "pack_size=32", "--dry-run")
+    assert "4 runs in 2 packs" in capsys.readouterr().out  # whose critics have other shapes
 
 
 def test_a_dry_run_of_submitted_jobs_submits_none(launch, capsys):

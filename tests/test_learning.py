@@ -214,8 +214,13 @@ def test_weights_sharp_enough_leave_only_the_better_mode_to_average(
 def test_an_adversary_a_latent_policy_or_a_pessimist_ends_near_the_better_mode(
     name: str, updates: int, changes: dict[str, Any]
 ) -> None:
-    """On its far side, rather: nothing but rows in the data says where the better mode ends."""
-    assert_near(learned(name, RARE, updates, **changes), MODE, within=0.3)
+    """On its far side, rather: nothing but rows in the data says where the better mode ends.
+
+    An adversary swings about it, how far hangs on the last bits of a processor's products: 0.13 to
+    0.4 were seen. What a method without modes ends at is 1.07 away, the other mode 1.6.
+    """
+    within = 0.5 if name == "wcgan" else 0.3
+    assert_near(learned(name, RARE, updates, **changes), MODE, within=within)
 
 
 def test_cql_whose_regularizer_outweighs_the_reward_follows_the_frequent_mode() -> None:

@@ -44,7 +44,7 @@ def measured(algorithm="bc", *, rate=1.0, runs=1, config=None, **changes):
         "algorithm": algorithm,
         "runs": runs,
         "vectorized": True,
-        "settings": rates.settings(config, "float32", False),
+        "settings": rates.settings(config, "float32", changes.get("device", "cuda") == "cuda"),
         "gflop": 1.0,
         "updates_per_second": rate,
         "slowest": rate,
@@ -191,7 +191,7 @@ def test_algorithms_without_a_benchmark_are_named_with_the_command_that_makes_it
     text = described(specs, measured("bc", runs=4))
     assert row(text, "GPU-hours") == ["4", "?", "?", "4+"]
     assert "GPU-hours are not known for td3, iql: " in text
-    command = "python benchmarks/updates.py td3 iql --device cuda"
+    command = "python benchmarks/updates.py td3 iql --device cuda --compile"
     assert text.endswith(f"\n  {command} --results {tmp_path}")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "results").symlink_to(tmp_path)
@@ -199,7 +199,7 @@ def test_algorithms_without_a_benchmark_are_named_with_the_command_that_makes_it
     execution, _ = execution_config(specs[:1])
     options = {"jobs": 1, "absent": [], "pack_size": None, "device": GPU}
     text = plan.describe("mine", specs[4:], [specs[4:8]], execution=execution, **options)
-    assert text.endswith("\n  python benchmarks/updates.py td3 --device cuda")
+    assert text.endswith("\n  python benchmarks/updates.py td3 --device cuda --compile")
 
 
 def test_the_measurement_at_the_run_s_own_settings_counts_before_nearer_sizes(described):
@@ -215,7 +215,7 @@ def test_hours_from_other_settings_are_called_rough(described):
     config = replace(composed("lom").config, num_components=20, hidden_sizes=(8, 8))
     text = described(runs("lom"), measured("lom", config=config))
     assert "rough, as measured at other settings: lom (hidden_sizes, num_components)" in text
-    text = described(runs("bc", dtype="float64"), measured("bc"), compile=True)
+    text = described(runs("bc", dtype="float64"), measured("bc"), compile="false")
     assert "rough, as measured at other settings: bc (compile, dtype)" in text
 
 

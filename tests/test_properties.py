@@ -1,7 +1,6 @@
 """What must hold of every algorithm, whatever it computes."""
 
 import dataclasses
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -247,32 +246,3 @@ def test_metrics_are_finite_numbers_averaged_over_the_updates_since_the_last_tim
         [mean] = together.take_metrics()
         for key, value in mean.items():
             assert value == pytest.approx(sum(row[key] for row in rows) / 3, rel=1e-12)
-
-
-def assert_compiled_and_eager_agree(name: str) -> None:
-    eager = train(trainer(name, [0, 3]), name)
-    compiled = train(trainer(name, [0, 3], compile=True), name)
-    for one, other in zip(eager, compiled, strict=True):
-        assert close(one, other)
-
-
-@pytest.mark.slow
-@every_algorithm
-def test_every_update_is_one_graph_that_computes_the_same(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # The compiler's front end alone, which captures a graph: its code generator takes minutes.
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
-    assert_compiled_and_eager_agree(name)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=[] if name in ("bc", "lom") else pytest.mark.long)
-        for name in REGISTRY
-    ],
-)
-def test_compiled_and_eager_updates_agree(name: str) -> None:
-    assert_compiled_and_eager_agree(name)
