@@ -60,7 +60,8 @@ def read(run_folders: Sequence[Path]) -> tuple[Readings, dict[str, str]]:
     if file and (len(new) or not all(fresh)):
         _save(table, file)
     places = {name: place for place, name in enumerate(table["run"].to_pylist())}
-    table = table.take([places[path.name] for path in run_folders if path.name in places])
+    order = [places[path.name] for path in run_folders if path.name in places]
+    table = table.take(pa.array(order, pa.int64()))  # which of no rows would else have no type
     return _expand(table, {path.name: path for path in run_folders}), unreadable
 
 

@@ -1,6 +1,7 @@
 """Statistics over datasets: hand-worked numbers, rliable, how often intervals hold the truth."""
 
 import math
+import sys
 import warnings
 from collections.abc import Callable
 
@@ -14,7 +15,12 @@ from analysis.statistics import AGGREGATES, Strata
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
+    import absl.logging
     from rliable import library, metrics
+
+# It has a log handler that closes its stream when all logging is shut down, as MLflow does for a new
+# database: by then that stream would be the one with which pytest captures what is printed.
+absl.logging.get_absl_handler().python_handler.stream = sys.__stderr__
 
 
 def strata(*datasets: list[float]) -> Strata:
