@@ -18,8 +18,8 @@ with warnings.catch_warnings():
     import absl.logging
     from rliable import library, metrics
 
-# Its log handler closes its stream when all logging is shut down, as MLflow does for a new database:
-# that stream would be the one with which pytest captures what is printed.
+# Its log handler closes its stream when all logging is shut down, as MLflow does for a new
+# database: that stream would be the one with which pytest captures what is printed.
 absl.logging.get_absl_handler().python_handler.stream = sys.__stderr__
 
 
