@@ -22,7 +22,7 @@ from lom_exp.files import read_json, write_atomically
 
 log = logging.getLogger(__name__)
 # Other files among the code are strays: notes, data, what an editor or Python itself leaves.
-_SUFFIXES = frozenset((".csv", ".json", ".py", ".toml", ".yaml"))
+_SUFFIXES = frozenset((".css", ".csv", ".html", ".js", ".json", ".py", ".toml", ".yaml"))
 
 
 class SnapshotError(LomExpError):
